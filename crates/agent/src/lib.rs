@@ -1,0 +1,1 @@
+//! The agent role and its per-VM monitor: VMs, engines, networks, logs.

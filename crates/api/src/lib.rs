@@ -1,0 +1,1 @@
+//! REST types, problem codes, OpenAPI.

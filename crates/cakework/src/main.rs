@@ -1,0 +1,3 @@
+//! The binary: role dispatch, supervisor, command line.
+
+fn main() {}

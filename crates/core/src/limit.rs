@@ -1,0 +1,65 @@
+//! Every number that bounds what comes from outside, with its unit in its name.
+//!
+//! A limit lives here when more than one crate needs it; a limit of one module stands in that module.
+
+/// Virtual CPUs of a VM: the contract's range.
+pub const CPU_MIN: u32 = 1;
+/// See [`CPU_MIN`].
+pub const CPU_MAX: u32 = 8;
+/// Memory of a VM in MiB: the contract's range.
+pub const MEMORY_MIN_MIB: u32 = 256;
+/// See [`MEMORY_MIN_MIB`].
+pub const MEMORY_MAX_MIB: u32 = 16_384;
+/// Size of a VM's `/data` volume in GB: the contract's range.
+pub const VOLUME_MIN_GB: u32 = 1;
+/// See [`VOLUME_MIN_GB`].
+pub const VOLUME_MAX_GB: u32 = 500;
+
+/// Environment variables of one VM.
+pub const ENV_VARS_MAX: usize = 512;
+/// Bytes of one environment variable's name.
+pub const ENV_NAME_MAX_BYTES: usize = 256;
+/// Bytes of one environment variable's value: Linux allows 128 KiB for one string (`MAX_ARG_STRLEN`).
+pub const ENV_VALUE_MAX_BYTES: usize = 120 * 1024;
+/// Bytes of all environment variables of one VM together, the image's included.
+pub const ENV_TOTAL_MAX_BYTES: usize = 1024 * 1024;
+
+/// Words of a `command`, and bytes of all of them together.
+pub const COMMAND_WORDS_MAX: usize = 256;
+/// See [`COMMAND_WORDS_MAX`].
+pub const COMMAND_TOTAL_MAX_BYTES: usize = 128 * 1024;
+
+/// Entries of a `metadata` map.
+pub const METADATA_ENTRIES_MAX: usize = 32;
+/// Bytes of a metadata key.
+pub const METADATA_KEY_MAX_BYTES: usize = 64;
+/// Bytes of a metadata value.
+pub const METADATA_VALUE_MAX_BYTES: usize = 512;
+
+/// Bytes of a `tenant`: the builder's name for one of its end users.
+pub const TENANT_MAX_BYTES: usize = 128;
+/// Bytes of an image reference.
+pub const IMAGE_URI_MAX_BYTES: usize = 1024;
+/// Bytes of a registry password: an ECR token has about 2 KiB.
+pub const REGISTRY_PASSWORD_MAX_BYTES: usize = 16 * 1024;
+
+/// Longest life of a one-time VM that may be asked for, in seconds (a year).
+pub const TIMEOUT_MAX_SECS: u64 = 365 * 24 * 3600;
+/// Writable root disk of a VM, in MiB, where the configuration does not say otherwise.
+pub const DISK_DEFAULT_MIB: u32 = 2048;
+/// Time between the stop signal and the kill, in milliseconds.
+pub const STOP_GRACE_DEFAULT_MS: u64 = 10_000;
+
+/// Bytes of a log line; longer ones are split and marked.
+pub const LOG_LINE_MAX_BYTES: usize = 64 * 1024;
+/// Lines of a page of logs: the contract's range and default.
+pub const LOG_BATCH_MIN: u32 = 50;
+/// See [`LOG_BATCH_MIN`].
+pub const LOG_BATCH_MAX: u32 = 1000;
+/// See [`LOG_BATCH_MIN`].
+pub const LOG_BATCH_DEFAULT: u32 = 100;
+/// Bytes of a log search string.
+pub const LOG_QUERY_MAX_BYTES: usize = 1024;
+
+/// Bytes of a request body that the API reads.
+pub const BODY_MAX_BYTES: usize = 4 * 1024 * 1024;

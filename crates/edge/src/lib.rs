@@ -1,0 +1,1 @@
+//! Hostname to VM address: hold, proxy, honest errors.

@@ -1,0 +1,1 @@
+//! Registries, the layer store, confined unpacking, root file systems.

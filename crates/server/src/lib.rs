@@ -1,0 +1,1 @@
+//! The api role: routes, operations, store, reconcilers, jobs.

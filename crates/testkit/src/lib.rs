@@ -1,0 +1,1 @@
+//! Fixtures of tests: registries, images, servers under test.

@@ -1,0 +1,361 @@
+//! The host protocol: HTTP with JSON bodies, over a unix socket on one machine (TLS when remote).
+//!
+//! | verb | body | answer |
+//! |---|---|---|
+//! | `GET /v1/host` | | [`HostStatus`] |
+//! | `PUT /v1/host/drain` | [`Drain`] | [`HostStatus`] |
+//! | `GET /v1/watch?after=SEQ&wait_ms=MS` | | [`WatchPage`] |
+//! | `PUT /v1/vms/{vmId}` | [`PutVm`] | [`PutVmAnswer`] |
+//! | `POST /v1/vms/{vmId}/stop` | [`EndVm`] | [`Accepted`] |
+//! | `DELETE /v1/vms/{vmId}?generation=N` | | [`Accepted`] |
+//! | `POST /v1/vms/{vmId}/logs` | [`LogRequest`] | [`LogPage`] |
+//! | `POST /v1/images/resolve` | [`ResolveImage`] | [`ResolvedImage`] |
+//! | `PUT /v1/images/{digest}` | [`PullImage`] | [`ImageReport`] |
+//! | `GET /v1/images/{digest}` | | [`ImageReport`] |
+//!
+//! Every answer is a [`Reply`]; every failure an [`AgentProblem`] with a 4xx or 5xx status. Verbs are idempotent on
+//! `(vmId, generation)` and on an image's digest. Each request names the caller's protocol in [`PROTOCOL_HEADER`];
+//! the agent refuses one below [`PROTOCOL_OLDEST`].
+
+use std::net::Ipv4Addr;
+
+use cakework_core::admission::{Amounts, Shortage};
+use cakework_core::id::{Generation, HostId, Incarnation, VmId};
+use cakework_core::isolation::Isolation;
+use cakework_core::lifecycle::Exit;
+use cakework_core::logquery::{LogQuery, Position};
+use cakework_core::spec::VmSpec;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// The protocol that this build speaks.
+pub const PROTOCOL: u32 = 1;
+/// The oldest protocol that this build still understands.
+pub const PROTOCOL_OLDEST: u32 = 1;
+/// The request header that carries the caller's protocol.
+pub const PROTOCOL_HEADER: &str = "cakework-protocol";
+/// Longest time that a watch is held, in milliseconds.
+pub const WATCH_WAIT_MAX_MS: u64 = 30_000;
+
+/// An answer of the agent, with the host and the life of the host that gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reply<T> {
+    /// The host.
+    pub host_id: HostId,
+    /// Its life: another one means that the VMs of the one before are gone.
+    pub incarnation: Incarnation,
+    /// The answer.
+    pub body: T,
+}
+
+/// A failure, as the agent says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentProblem {
+    /// A word that programs branch on.
+    pub code: ProblemCode,
+    /// A sentence for the user; it holds no path and no secret.
+    pub message: String,
+}
+
+/// Failures of the agent that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemCode {
+    /// The registry refused the credential, or wants one.
+    RegistryUnauthorized,
+    /// The registry does not know the repository or the tag.
+    ImageNotFound,
+    /// The index has no image for this host's architecture.
+    ImageArchitecture,
+    /// A manifest, config or layer is not what its digest says, or not of a form we read.
+    ImageInvalid,
+    /// The image is over a limit.
+    ImageTooLarge,
+    /// The reference is not one, or names plain HTTP where that is not allowed.
+    ImageReference,
+    /// The registry could not be reached, or answered 5xx.
+    RegistryUnavailable,
+    /// The host does not know it.
+    Unknown,
+    /// The caller's protocol is too old, or the message is not one.
+    Protocol,
+    /// The host has no room on its disk.
+    DiskFull,
+    /// Something else; the agent's log has the cause.
+    Internal,
+}
+
+/// What a host is and has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatus {
+    /// The protocol that the agent speaks.
+    pub protocol: u32,
+    /// What its VMs run in; `None` while it refuses to start any.
+    pub isolation: Option<Isolation>,
+    /// Why it refuses, with the fix.
+    pub refusal: Option<String>,
+    /// The engine's own name and version.
+    pub engine: Option<String>,
+    /// All it has to give.
+    pub capacity: Amounts,
+    /// What of it is promised.
+    pub reserved: Amounts,
+    /// It takes no new VMs.
+    pub draining: bool,
+}
+
+/// Starts or ends draining.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Drain {
+    /// Whether new VMs are refused.
+    pub draining: bool,
+}
+
+/// Wants a VM to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PutVm {
+    /// The placement.
+    pub generation: Generation,
+    /// What the VM is to be.
+    pub spec: VmSpec,
+    /// Time left of the VM's life once it runs; `None` has no end. The agent enforces it alone.
+    pub timeout_ms: Option<u64>,
+    /// Time left for its image to arrive and its sandbox to run.
+    pub start_remaining_ms: u64,
+}
+
+/// The agent's answer to [`PutVm`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "result")]
+pub enum PutVmAnswer {
+    /// Its share of the host is reserved, on disk, and its driver is on the way.
+    Admitted,
+    /// This placement was admitted before; a report says where it is.
+    Already,
+    /// The host has seen a later placement of this VM, or a tombstone for this one.
+    StaleGeneration {
+        /// The highest generation seen.
+        highest: Generation,
+    },
+    /// It does not fit.
+    NoCapacity {
+        /// What is missing.
+        shortage: Shortage,
+        /// What could still be promised.
+        free: Amounts,
+    },
+    /// The host takes no new VMs.
+    Draining,
+    /// The host can't give the isolation or something else in the spec.
+    Unsupported {
+        /// A sentence with the fix.
+        reason: String,
+    },
+}
+
+/// Wants a VM to end with its stop signal and grace time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndVm {
+    /// The placement that is to end; earlier ones too.
+    pub generation: Generation,
+}
+
+/// The request is on record and will be done, also over a restart of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {}
+
+/// Where a VM is on its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum VmObservation {
+    /// Admitted: its image may still arrive.
+    Starting,
+    /// Its sandbox runs.
+    Running {
+        /// The address that the edge of this host reaches it by.
+        address: Ipv4Addr,
+    },
+    /// Its end was asked for, or its sandbox is gone and its resources are being given back.
+    Ending,
+    /// It is over and has given back everything but its logs.
+    Ended {
+        /// How it ended.
+        exit: Exit,
+    },
+}
+
+/// One VM, as its host sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VmReport {
+    /// The VM.
+    pub vm_id: VmId,
+    /// The placement.
+    pub generation: Generation,
+    /// Where it is.
+    #[serde(flatten)]
+    pub observation: VmObservation,
+}
+
+/// What changed on a host after a sequence number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WatchPage {
+    /// Pass this as `after` next time. It grows over restarts of the agent within one incarnation.
+    pub seq: u64,
+    /// `vms` and `images` are all there are, not just what changed: `after` was too old.
+    pub resync: bool,
+    /// VMs that changed.
+    pub vms: Vec<VmReport>,
+    /// Images that changed.
+    pub images: Vec<ImageReport>,
+}
+
+/// A registry's user and password. Never printed, wiped when dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// The user, such as ECR's `AWS`.
+    pub username: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credential(..)")
+    }
+}
+
+/// Wants to know what a reference names, without keeping anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolveImage {
+    /// A reference such as `registry.example.com:5000/team/app:1.2` or `python:3.12-slim`.
+    pub reference: String,
+    /// For a private registry.
+    pub credential: Option<Credential>,
+}
+
+/// What a reference names: manifest and config were fetched and verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedImage {
+    /// Digest of the manifest for this host's platform, `sha256:<64 hex>`.
+    pub digest: String,
+    /// Compressed bytes of all layers, as declared.
+    pub size_bytes: u64,
+    /// How many layers.
+    pub layers: u32,
+}
+
+/// Wants an image's layers on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullImage {
+    /// The reference that was resolved; the digest in the path pins what is pulled.
+    pub reference: String,
+    /// For a private registry. Kept in memory only.
+    pub credential: Option<Credential>,
+}
+
+/// One image, as a host sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageReport {
+    /// Manifest digest.
+    pub digest: String,
+    /// Where it is.
+    #[serde(flatten)]
+    pub observation: ImageObservation,
+}
+
+/// Where an image is on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum ImageObservation {
+    /// Its layers arrive.
+    Pulling {
+        /// Compressed bytes that are there.
+        done_bytes: u64,
+        /// Compressed bytes in all.
+        total_bytes: u64,
+    },
+    /// Every layer was verified and unpacked.
+    Ready,
+    /// It can't be used.
+    Failed {
+        /// Why.
+        problem: AgentProblem,
+    },
+}
+
+/// Asks for a page of a VM's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogRequest {
+    /// The query, validated by the api.
+    pub query: LogQuery,
+}
+
+/// A page of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogPage {
+    /// The lines, in the order of the query.
+    pub lines: Vec<LogLine>,
+    /// Where the next page begins; `None` when the log is read to its end for now (oldest first) or to its
+    /// beginning (newest first).
+    pub next: Option<Position>,
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogLine {
+    /// Unix milliseconds.
+    pub timestamp: u64,
+    /// `info`, `error`, or what a JSON line says.
+    pub level: String,
+    /// The text; bytes that are not UTF-8 are replaced.
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_never_printed() {
+        let credential = Credential { username: "AWS".into(), password: "geheim".into() };
+        let pull = PullImage { reference: "r/app:1".into(), credential: Some(credential) };
+        assert!(!format!("{pull:?}").contains("geheim"));
+    }
+
+    #[test]
+    fn a_report_is_flat() {
+        let report = VmReport {
+            vm_id: "e784996f346483".parse().expect("an id"),
+            generation: Generation(2),
+            observation: VmObservation::Running { address: Ipv4Addr::new(10, 64, 0, 1) },
+        };
+        let json = serde_json::to_value(&report).expect("plain data");
+        assert_eq!(
+            json,
+            serde_json::json!({"vmId": "e784996f346483", "generation": 2, "state": "running", "address": "10.64.0.1"})
+        );
+        assert_eq!(serde_json::from_value::<VmReport>(json).expect("its own form"), report);
+    }
+
+    #[test]
+    fn a_field_of_a_later_protocol_is_ignored() {
+        let json = r#"{"seq": 4, "resync": false, "vms": [], "images": [], "later": {"x": 1}}"#;
+        assert!(serde_json::from_str::<WatchPage>(json).is_ok());
+    }
+}

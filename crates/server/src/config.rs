@@ -1,0 +1,73 @@
+//! The api role's configuration, as the supervisor resolved it. Nothing here is read from a file or the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use cakework_core::limit;
+use serde::{Deserialize, Serialize};
+
+/// All that the api role is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The role's own directory: database, admin socket, sealing key. It is made where it is missing.
+    pub dir: PathBuf,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where the edge listens.
+    pub edge_listen: SocketAddr,
+    /// VMs are reached as `<label>.<base_domain>`.
+    pub base_domain: String,
+    /// Form of a VM's `url`, with `{hostname}` in it, such as `https://{hostname}` behind a TLS terminator. Without
+    /// it: `http://<hostname>:<port of edge_listen>`.
+    pub public_url: Option<String>,
+    /// The host protocol's socket.
+    pub agent_socket: PathBuf,
+    /// What one account may have at a time.
+    pub limits: AccountLimits,
+    /// Writable root disk of a VM, in MiB.
+    pub vm_disk_mib: u32,
+    /// Longest time that an image may take to arrive for a VM to start, in seconds.
+    pub start_timeout_secs: u64,
+    /// Print the key that the first start makes: one line on stdout, `key: <key>`.
+    pub print_first_key: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("api"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            edge_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            base_domain: "localhost".to_owned(),
+            public_url: None,
+            agent_socket: PathBuf::from("run/agent.sock"),
+            limits: AccountLimits::default(),
+            vm_disk_mib: limit::DISK_DEFAULT_MIB,
+            start_timeout_secs: 600,
+            print_first_key: false,
+        }
+    }
+}
+
+/// What one account may have at a time. VMs that are over do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AccountLimits {
+    /// VMs.
+    pub vms: u64,
+    /// CPUs of all its VMs together.
+    pub cpu: u64,
+    /// Memory of all its VMs together, in MiB.
+    pub memory_mib: u64,
+    /// Volumes of all its VMs together, in GB.
+    pub volume_gb: u64,
+    /// Images.
+    pub images: u64,
+}
+
+impl Default for AccountLimits {
+    fn default() -> Self {
+        Self { vms: 200, cpu: 800, memory_mib: 512 * 1024, volume_gb: 10_000, images: 10_000 }
+    }
+}

@@ -1,1 +1,4 @@
 //! The agent role and its per-VM monitor: VMs, engines, networks, logs.
+
+pub mod logs;
+pub mod monitor;

@@ -1,1 +1,3 @@
 //! Registries, the layer store, confined unpacking, root file systems.
+
+pub mod rootfs;

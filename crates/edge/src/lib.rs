@@ -1,1 +1,22 @@
-//! Hostname to VM address: hold, proxy, honest errors.
+//! The edge: from a hostname to the port of a VM.
+//!
+//! It owns the public listener: it reads requests, finds the VM that the hostname names, waits (bounded) for one
+//! that is starting, and passes bytes both ways without keeping them. It knows neither the store nor the agent: what
+//! it may reach is in the [`RouteTable`], and nothing that a request says leads anywhere else.
+//!
+//! ```text
+//!  serve: accept, count ──> proxy: hostname ─> route ─> hold ─> connection ─> headers ─> bodies
+//!                                                 │        │         │
+//!                                            routes.rs  connect.rs  pool.rs, by (VM, generation)
+//! ```
+//! Invariant: a connection serves one VM in one generation. An address is used again by other VMs; a connection is
+//! not.
+
+mod config;
+mod flight;
+mod routes;
+mod serve;
+
+pub use config::{EdgeConfig, EdgeLimits};
+pub use routes::{Route, RouteTable, Target};
+pub use serve::serve;

@@ -1,1 +1,14 @@
-//! Fixtures of tests: registries, images, servers under test.
+//! Fixtures of tests: real registries, real images, a real server, and a census of the kernel.
+//!
+//! Nothing here stands in for a part of Cakework: a fixture starts the real thing, or builds what a
+//! user would bring. Whatever a fixture takes it gives back when it is dropped, also on a panic.
+
+pub mod http;
+pub mod images;
+pub mod kernel;
+pub mod process;
+pub mod registry;
+pub mod server;
+
+pub use registry::{Auth, Registry};
+pub use server::{Answer, Server};

@@ -1,0 +1,28 @@
+//! The HTTP client of all fixtures, and free loopback ports.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+/// A client that knows no proxy, follows no redirect and gives a call at most 60 s, the contract's own bound.
+pub fn client() -> reqwest::Client {
+    install_crypto();
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(60))
+        .build()
+        .expect("these options are valid together")
+}
+
+/// Chooses the process-wide TLS implementation: reqwest, built without one, panics on its first client otherwise.
+pub fn install_crypto() {
+    // The error says that another part of the process has chosen already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A loopback port that was free a moment ago. Another process may take it first: callers try again.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

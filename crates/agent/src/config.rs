@@ -1,0 +1,64 @@
+//! What the agent is told when it starts: resolved by the supervisor, read as JSON from standard input.
+
+use std::path::PathBuf;
+
+use cakework_core::id::InstanceId;
+use cakework_image::ImageConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::logs::LogConfig;
+use crate::net::NetConfig;
+
+/// The configuration of the agent role.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentConfig {
+    /// The instance: all names on the host begin with it.
+    pub instance: InstanceId,
+    /// The agent's own directory, owned by root.
+    pub dir: PathBuf,
+    /// The unix socket that the host protocol is served on.
+    pub socket: PathBuf,
+    /// The group that may open the socket, beside root.
+    pub socket_gid: Option<u32>,
+    /// The `cakework` program: monitors and unpackers are started from it.
+    pub program: PathBuf,
+    /// gVisor's `runsc`.
+    pub runsc: PathBuf,
+    /// What the host may promise; absent amounts are measured.
+    #[serde(default)]
+    pub capacity: CapacityConfig,
+    /// A cgroup, from the hierarchy's root, that the instance's own is made in; the root itself where absent.
+    #[serde(default)]
+    pub cgroup_parent: Option<String>,
+    /// The VMs' networks.
+    pub network: NetConfig,
+    /// Where images come from.
+    #[serde(default)]
+    pub images: ImageConfig,
+    /// The limits of each VM's log.
+    #[serde(default)]
+    pub logs: LogConfig,
+}
+
+/// What the host may promise to VMs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CapacityConfig {
+    /// Memory in MiB; absent: the machine's, less what the host itself needs.
+    pub memory_mib: Option<u64>,
+    /// CPU time in thousandths of a CPU; absent: the machine's CPUs times [`Self::cpu_factor`].
+    pub cpu_milli: Option<u64>,
+    /// How often each CPU may be promised: most VMs idle most of the time.
+    pub cpu_factor: u32,
+    /// Disk in MiB; absent: what is free where the VMs' disks lie, less a tenth.
+    pub disk_mib: Option<u64>,
+    /// VMs at once.
+    pub slots: u16,
+}
+
+impl Default for CapacityConfig {
+    fn default() -> Self {
+        Self { memory_mib: None, cpu_milli: None, cpu_factor: 16, disk_mib: None, slots: 512 }
+    }
+}

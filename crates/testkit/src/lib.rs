@@ -8,7 +8,9 @@ pub mod images;
 pub mod kernel;
 pub mod process;
 pub mod registry;
+pub mod remote;
 pub mod server;
 
 pub use registry::{Auth, Registry};
+pub use remote::Remote;
 pub use server::{Answer, Server};

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rand::distr::{Alphanumeric, SampleString};
-use reqwest::{Client, RequestBuilder, StatusCode, header};
 use tempfile::TempDir;
 
 use crate::http;
-use crate::images::{Blob, Image};
+use crate::images::Image;
 use crate::process::{POLL, Process, run};
+use crate::remote::{Remote, USER};
 
 /// Who may use the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,18 +24,13 @@ pub enum Auth {
     Anonymous,
 }
 
-/// The user of a registry with basic authentication: ECR's.
-pub const USER: &str = "AWS";
-
 /// How long a registry may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running registry.
 pub struct Registry {
     process: Process,
-    client: Client,
-    port: u16,
-    password: Option<String>,
+    remote: Remote,
     dir: TempDir,
 }
 
@@ -43,7 +38,7 @@ impl Registry {
     /// Starts a registry and waits until it answers.
     pub async fn start(auth: Auth) -> Result<Self> {
         let mut dir = tempfile::Builder::new().prefix("cakework-registry-").tempdir()?;
-        let mut password = match auth {
+        let password = match auth {
             Auth::Basic => Some(write_htpasswd(&dir.path().join("htpasswd"))?),
             Auth::Anonymous => None,
         };
@@ -55,24 +50,25 @@ impl Registry {
             std::fs::write(&config, config_text(port, dir.path(), auth))?;
             let args = ["serve".to_owned(), config.display().to_string()];
             let process = Process::start(Path::new("docker-registry"), &args, &dir.path().join("registry.log"))?;
-            let mut registry = Self { process, client: http::client(), port, password, dir };
+            let remote = Remote::new(format!("127.0.0.1:{port}"), password.clone());
+            let mut registry = Self { process, remote, dir };
             match registry.wait_until_ready().await {
                 Ok(()) => return Ok(registry),
                 Err(error) => last = Some(error),
             }
-            Self { password, dir, .. } = registry;
+            dir = registry.dir;
         }
         Err(last.context("three attempts were made")?)
     }
 
     /// `127.0.0.1:<port>`.
-    pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    pub fn host(&self) -> &str {
+        self.remote.host()
     }
 
     /// The password of user [`USER`]; empty where everyone may come in.
     pub fn password(&self) -> &str {
-        self.password.as_deref().unwrap_or_default()
+        self.remote.password()
     }
 
     /// The image's name for importImage, such as `127.0.0.1:40001/team/app:v1`.
@@ -98,68 +94,12 @@ impl Registry {
 
     /// Uploads an image under `name:tag`; gives its manifest's digest.
     pub async fn push(&self, name: &str, tag: &str, image: &Image) -> Result<String> {
-        self.push_untagged(name, image).await?;
-        self.put_manifest(name, tag, image.manifest_media_type(), image.manifest()).await
+        self.remote.push(name, tag, image).await
     }
 
-    /// Uploads several images under one multi-arch index; each image's own configuration names its platform.
-    pub async fn push_index(&self, name: &str, tag: &str, images: &[&Image]) -> Result<String> {
-        let mut manifests = Vec::new();
-        for image in images {
-            self.push_untagged(name, image).await?;
-            let media_type = image.manifest_media_type();
-            self.put_manifest(name, image.digest(), media_type, image.manifest()).await?;
-            manifests.push(serde_json::json!({
-                "mediaType": media_type,
-                "digest": image.digest(),
-                "size": image.manifest().len(),
-                "platform": {"os": image.os(), "architecture": image.architecture()},
-            }));
-        }
-        const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-        let index = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
-        self.put_manifest(name, tag, INDEX, &serde_json::to_vec(&index)?).await
-    }
-
-    /// Uploads one manifest as it is, whatever it says; gives its digest.
-    pub async fn put_manifest(&self, name: &str, tag: &str, media_type: &str, body: &[u8]) -> Result<String> {
-        let request = self.client.put(format!("http://{}/v2/{name}/manifests/{tag}", self.host()));
-        let request = request.header(header::CONTENT_TYPE, media_type).body(body.to_vec());
-        let response = self.authorize(request).send().await?;
-        let status = response.status();
-        let text = response.text().await?;
-        ensure!(status == StatusCode::CREATED, "the registry refused the manifest: {status}: {text}");
-        Ok(crate::images::digest(body))
-    }
-
-    /// Uploads one blob unless the registry has it.
-    pub async fn put_blob(&self, name: &str, blob: &Blob) -> Result<()> {
-        let at = format!("http://{}/v2/{name}/blobs/{}", self.host(), blob.digest());
-        if self.authorize(self.client.head(at)).send().await?.status() == StatusCode::OK {
-            return Ok(());
-        }
-        let start = self.client.post(format!("http://{}/v2/{name}/blobs/uploads/", self.host()));
-        let response = self.authorize(start).send().await?;
-        ensure!(response.status() == StatusCode::ACCEPTED, "no upload was opened: {}", response.status());
-        let location = response.headers().get(header::LOCATION).context("an upload has a place")?.to_str()?.to_owned();
-        let upload = self.client.put(location).query(&[("digest", blob.digest())]).body(blob.read()?);
-        let response = self.authorize(upload).send().await?;
-        ensure!(response.status() == StatusCode::CREATED, "the blob was refused: {}", response.status());
-        Ok(())
-    }
-
-    async fn push_untagged(&self, name: &str, image: &Image) -> Result<()> {
-        for blob in image.blobs() {
-            self.put_blob(name, blob).await?;
-        }
-        Ok(())
-    }
-
-    fn authorize(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.password {
-            Some(password) => request.basic_auth(USER, Some(password)),
-            None => request,
-        }
+    /// The same registry for what has no verb here.
+    pub fn remote(&self) -> &Remote {
+        &self.remote
     }
 
     async fn wait_until_ready(&mut self) -> Result<()> {
@@ -168,8 +108,7 @@ impl Registry {
             if let Some(status) = self.process.ended()? {
                 bail!("docker-registry ended with {status}:\n{}", self.log());
             }
-            let request = self.authorize(self.client.get(format!("http://{}/v2/", self.host())));
-            if matches!(request.send().await, Ok(response) if response.status() == StatusCode::OK) {
+            if self.remote.answers().await {
                 return Ok(());
             }
             ensure!(Instant::now() < end, "docker-registry does not answer:\n{}", self.log());

@@ -289,7 +289,7 @@ impl Drop for Server {
 #[allow(clippy::print_stderr)]
 fn purge(program: &Path, data_dir: &Path) {
     if data_dir.exists()
-        && let Err(error) = run(Command::new(program).arg("purge").arg("--data-dir").arg(data_dir))
+        && let Err(error) = run(Command::new(program).args(["purge", "--yes", "--data-dir"]).arg(data_dir))
     {
         eprintln!("purging after a test: {error:#}");
     }

@@ -164,7 +164,7 @@ fn compile(root: &Path) -> Result<()> {
     let version = link.to_str().context("a version is ASCII")?;
     let library = format!("/usr/lib/{version}");
     // The tar's times are not those of the files: only an unchecked hash stays valid.
-    let words = ["-m", "compileall", "-q", "-j0", "--invalidation-mode", "unchecked-hash", &library];
+    let words = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", &library];
     run(Command::new("chroot").arg(root).arg(format!("/usr/bin/{version}")).args(words))
         .context("compiling Python's library in a chroot, which needs root")?;
     Ok(())

@@ -3,14 +3,23 @@
 //! Every name and address on the host derives from the instance and the slot, so that a half-made network can be
 //! finished or taken away without a record of how far it came.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cakework_core::id::{InstanceId, VmId};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 pub mod dns;
+mod link;
+mod name;
+mod netns;
+mod nft;
+mod rules;
+
+pub use name::{GUEST, HOST_ADDRESS};
 
 /// What the network of an instance is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,15 +61,6 @@ pub struct GuestNet {
     pub resolver: Ipv4Addr,
 }
 
-/// The network that every guest sees.
-pub const GUEST: GuestNet = GuestNet {
-    interface: "eth0",
-    address: Ipv4Addr::new(10, 0, 0, 2),
-    prefix_len: 24,
-    gateway: Ipv4Addr::new(10, 0, 0, 1),
-    resolver: Ipv4Addr::new(10, 0, 0, 1),
-};
-
 /// A VM's network as it is on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
@@ -83,21 +83,74 @@ pub enum NetError {
         /// The pool.
         pool: Ipv4Net,
     },
+    /// The kernel refused a request for a link, an address or a route.
+    #[error("could not {what}: {error}")]
+    Netlink {
+        /// The step.
+        what: &'static str,
+        /// The kernel's answer.
+        error: rtnetlink::Error,
+    },
+    /// The kernel did not answer.
+    #[error("could not {what}: no answer in time")]
+    Timeout {
+        /// The step.
+        what: &'static str,
+    },
+    /// Something that was made is gone: another program works on it.
+    #[error("{what} vanished while it was set up")]
+    Vanished {
+        /// The thing.
+        what: &'static str,
+    },
+    /// `nft` could not be run, or refused the rules.
+    #[error("nft: {message}")]
+    Nft {
+        /// What it said.
+        message: String,
+    },
+    /// A file or a namespace could not be made or removed.
+    #[error("could not {what}: {error}")]
+    Io {
+        /// The step.
+        what: &'static str,
+        /// The cause.
+        error: std::io::Error,
+    },
+}
+
+impl NetError {
+    fn is_errno(&self, errno: rustix::io::Errno) -> bool {
+        match self {
+            Self::Netlink { error: rtnetlink::Error::NetlinkError(message), .. } => {
+                message.raw_code().unsigned_abs() == errno.raw_os_error().unsigned_abs()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The networks of one instance on this host.
 #[derive(Debug, Clone)]
 pub struct Network {
-    config: std::sync::Arc<NetConfig>,
+    config: Arc<NetConfig>,
+    /// A netlink socket in the host's namespace.
+    host: rtnetlink::Handle,
 }
 
 impl Network {
-    /// Makes the instance's tables and turns forwarding on; idempotent.
+    /// Makes the instance's table anew, in one transaction, and turns IPv4 forwarding on; VMs that are attached stay
+    /// so. To be called within a tokio runtime that outlives the value.
     ///
     /// # Errors
-    /// Where the kernel refuses.
+    /// Where the kernel or `nft` refuses.
     pub async fn open(config: NetConfig) -> Result<Self, NetError> {
-        Ok(Self { config: std::sync::Arc::new(config) })
+        let host = link::connect()?;
+        blocking("prepare the directory of namespaces", netns::prepare).await?;
+        nft::apply(&rules::instance(&config)).await?;
+        // After the rules: there is no moment in which a VM's packets are forwarded unjudged.
+        blocking("turn on IPv4 forwarding", enable_forwarding).await?;
+        Ok(Self { config: Arc::new(config), host })
     }
 
     /// Makes a VM's network, finishes a half-made one, or makes it ready for the next start of the engine.
@@ -106,33 +159,138 @@ impl Network {
     /// # Errors
     /// Where the kernel refuses; what was made by then is finished by the next call or taken by [`Self::detach`].
     pub async fn attach(&self, vm: &VmId, slot: Slot, port: Option<u16>) -> Result<Attachment, NetError> {
-        let _ = (vm, slot, port, &self.config);
-        Err(NetError::Slot { slot, pool: self.config.pool })
+        let plan = Plan::new(&self.config, vm, slot)?;
+        let fresh = plan.guest_end(&self.host).await?;
+        plan.rules(port, fresh).await?;
+        plan.host_end(&self.host).await?;
+        Ok(Attachment { netns: plan.netns, address: plan.address, guest: name::GUEST })
     }
 
-    /// Removes all of a VM's network; idempotent.
+    /// Removes all of a VM's network; idempotent. The link goes first and the namespace's name last: a link is never
+    /// there without its rules, and as long as anything is left the name tells that it is.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub async fn detach(&self, vm: &VmId, slot: Slot) -> Result<(), NetError> {
-        let _ = (vm, slot);
-        Ok(())
+        let plan = Plan::new(&self.config, vm, slot)?;
+        plan.remove_link(&self.host).await?;
+        plan.remove_rules().await?;
+        plan.remove_netns().await
     }
 
-    /// The VMs that have something on this host: a namespace, a link or rules.
+    /// The VMs that have something on this host. A VM's namespace is made first and removed last, so its name stands
+    /// for all of it.
     ///
     /// # Errors
     /// Where the kernel refuses to list.
     pub async fn list(&self) -> Result<Vec<VmId>, NetError> {
-        Ok(Vec::new())
+        let names = blocking("list namespaces", netns::names).await?;
+        Ok(names.iter().filter_map(|text| name::vm_of_netns(&self.config.instance, text)).collect())
     }
 
-    /// Removes everything of an instance, its tables too.
+    /// Removes everything of an instance, its tables too. Forwarding stays on: others may have come to need it.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub async fn purge(instance: &InstanceId) -> Result<(), NetError> {
-        let _ = instance;
+        let host = link::connect()?;
+        for interface in link::names(&host).await? {
+            if name::is_interface(instance, &interface) {
+                link::remove(&host, &interface).await?;
+            }
+        }
+        let ours = |(family, table): &(String, String)| match family.as_str() {
+            "inet" => *table == name::prefix(instance),
+            "netdev" => name::is_interface(instance, table),
+            _ => false,
+        };
+        let tables = nft::tables().await?;
+        let script: String =
+            tables.iter().filter(|table| ours(table)).map(|(family, table)| rules::without(family, table)).collect();
+        nft::apply(&script).await?;
+        for vm in blocking("list namespaces", netns::names).await? {
+            if let Some(vm) = name::vm_of_netns(instance, &vm) {
+                let path = name::netns(instance, &vm);
+                blocking("remove a namespace", move || netns::remove(&path)).await?;
+            }
+        }
         Ok(())
     }
+}
+
+/// The steps of [`Network::attach`] and [`Network::detach`] for one VM, each of which can be the last one before a
+/// kill.
+struct Plan {
+    instance: InstanceId,
+    slot: Slot,
+    address: Ipv4Addr,
+    interface: String,
+    netns: PathBuf,
+}
+
+impl Plan {
+    fn new(config: &NetConfig, vm: &VmId, slot: Slot) -> Result<Self, NetError> {
+        Ok(Self {
+            instance: config.instance.clone(),
+            slot,
+            address: name::address(config.pool, slot)?,
+            interface: name::interface(&config.instance, slot),
+            netns: name::netns(&config.instance, vm),
+        })
+    }
+
+    /// The namespace, the pair, and the guest's end of it; answers whether the namespace is new.
+    async fn guest_end(&self, host: &rtnetlink::Handle) -> Result<bool, NetError> {
+        let (host, netns, interface) = (host.clone(), self.netns.clone(), self.interface.clone());
+        let work =
+            move |fresh| async move { link::make_guest_end(&host, &netns, &interface, fresh).await.map(|()| fresh) };
+        netns::within(self.netns.clone(), work)
+            .await
+            .map_err(|error| NetError::Io { what: "make a namespace", error })?
+    }
+
+    /// A table from an earlier life is replaced. Where there can't be one the deletion is spared: it waits for the
+    /// kernel's readers, which takes most of the time of an attachment.
+    async fn rules(&self, port: Option<u16>, fresh: bool) -> Result<(), NetError> {
+        let script = rules::vm(&self.instance, self.slot, self.address, port);
+        if fresh && nft::apply(&script).await.is_ok() {
+            return Ok(());
+        }
+        nft::apply(&(rules::without_vm(&self.instance, self.slot) + &script)).await
+    }
+
+    async fn host_end(&self, host: &rtnetlink::Handle) -> Result<(), NetError> {
+        link::disable_ipv6(&self.interface)?;
+        link::make_host_end(host, &self.interface, self.address).await
+    }
+
+    async fn remove_link(&self, host: &rtnetlink::Handle) -> Result<(), NetError> {
+        link::remove(host, &self.interface).await
+    }
+
+    async fn remove_rules(&self) -> Result<(), NetError> {
+        nft::apply(&rules::without_vm(&self.instance, self.slot)).await
+    }
+
+    async fn remove_netns(&self) -> Result<(), NetError> {
+        let path = self.netns.clone();
+        blocking("remove a namespace", move || netns::remove(&path)).await
+    }
+}
+
+/// Written only where it is off: writing resets other settings of the host.
+fn enable_forwarding() -> io::Result<()> {
+    const PATH: &str = "/proc/sys/net/ipv4/ip_forward";
+    if std::fs::read_to_string(PATH)?.trim() != "1" {
+        std::fs::write(PATH, "1")?;
+    }
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, NetError> {
+    let result = tokio::task::spawn_blocking(work).await;
+    result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| NetError::Io { what, error })
 }

@@ -4,7 +4,18 @@
 //! Invariant: no path inside a root is resolved by anything but `openat2(RESOLVE_IN_ROOT)`, whatever links an image
 //! brings. Every function blocks; call them from a blocking thread. Those that undo are idempotent.
 
-use std::path::{Path, PathBuf};
+mod disk;
+mod inside;
+mod overlay;
+mod sys;
+#[cfg(test)]
+mod tests;
+mod user;
+
+pub use disk::{make_disk, mount_disk, unmount};
+pub use inside::{make_dir, write_file};
+pub use overlay::mount_overlay;
+pub use user::{User, find_user};
 
 /// Most layers of one root: a lower directory per layer, and the kernel's limit on them is far above it.
 pub const LAYERS_MAX: usize = 127;
@@ -46,74 +57,4 @@ pub enum RootfsError {
         #[source]
         source: std::io::Error,
     },
-}
-
-/// Who a VM's process runs as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Further groups, without the primary one.
-    pub groups: Vec<u32>,
-    /// Home directory, `/` where the image names none.
-    pub home: String,
-}
-
-/// Makes a writable disk: a sparse file of `size_mib` MiB with an ext4 file system. An existing file is replaced.
-///
-/// # Errors
-/// [`RootfsError`].
-pub fn make_disk(_file: &Path, _size_mib: u64) -> Result<(), RootfsError> {
-    unimplemented!()
-}
-
-/// Mounts a disk on `target`, which is made if absent. Unmounting frees the loop device. Mounted already is fine.
-///
-/// # Errors
-/// [`RootfsError`].
-pub fn mount_disk(_file: &Path, _target: &Path) -> Result<(), RootfsError> {
-    unimplemented!()
-}
-
-/// Mounts on `target` the overlay of `layers` (lowest first; none is an empty root) with the writable layer on the mounted
-/// `disk`, in `disk/upper` and `disk/work`.
-///
-/// # Errors
-/// [`RootfsError`].
-pub fn mount_overlay(_layers: &[PathBuf], _disk: &Path, _target: &Path) -> Result<(), RootfsError> {
-    unimplemented!()
-}
-
-/// Unmounts everything on `target`. Nothing mounted, or no such directory, is fine.
-///
-/// # Errors
-/// [`RootfsError`].
-pub fn unmount(_target: &Path) -> Result<(), RootfsError> {
-    unimplemented!()
-}
-
-/// Writes a file at `path` inside `root`; parents are made. What was there is replaced.
-///
-/// # Errors
-/// [`RootfsError`].
-pub fn write_file(_root: &Path, _path: &str, _bytes: &[u8], _mode: u32) -> Result<(), RootfsError> {
-    unimplemented!()
-}
-
-/// Makes a directory at `path` inside `root`, and its parents. One that is there keeps its mode.
-///
-/// # Errors
-/// [`RootfsError`].
-pub fn make_dir(_root: &Path, _path: &str, _mode: u32) -> Result<(), RootfsError> {
-    unimplemented!()
-}
-
-/// Finds who `user` is in `root`, by docker's rules: empty, `name`, `uid`, each with `:group` or `:gid`.
-///
-/// # Errors
-/// [`RootfsError`].
-pub fn find_user(_root: &Path, _user: &str) -> Result<User, RootfsError> {
-    unimplemented!()
 }

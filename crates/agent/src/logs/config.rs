@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How large a log may grow, and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LogConfig {
     /// A segment is closed once it has this many bytes.
     pub segment_bytes: u64,

@@ -287,12 +287,12 @@ fn the_users_files_are_found_inside_the_root_alone() {
 
     fs::remove_file(&passwd).expect("a link");
     fs::write(place.path("canary"), "outside:x:4:4::/:/bin/sh\n").expect("a canary");
-    for target in ["../../canary", "../../../../../../../../etc/passwd", place.path("canary").to_str().expect("UTF-8")]
-    {
+    let absolute = place.path("canary");
+    let absolute = absolute.to_str().expect("UTF-8");
+    for target in ["../../canary", absolute, &format!("../../../../../../../../../..{absolute}")] {
         symlink(target, &passwd).expect("a link");
-        for user in ["outside", "daemon"] {
-            assert!(matches!(find_user(&root, user), Err(RootfsError::NoSuchUser { .. })), "{target}: {user}");
-        }
+        let outside = find_user(&root, "outside");
+        assert!(matches!(outside, Err(RootfsError::NoSuchUser { .. })), "{target}: {outside:?}");
         fs::remove_file(&passwd).expect("a link");
     }
     symlink("/etc/shadow", &passwd).expect("a link");

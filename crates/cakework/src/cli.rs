@@ -12,10 +12,25 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "cakework", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// What is logged on stderr, such as `info` or `warn,cakework_agent=debug`
-    #[arg(long, global = true, env = "CAKEWORK_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        env = "CAKEWORK_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
     pub log: String,
-    /// The form of log lines; `auto` is `human` on a terminal and `json` elsewhere
-    #[arg(long, global = true, env = "CAKEWORK_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
+    /// The form of log lines: `human`, `json`, or `auto`, which is `human` on a terminal and `json` elsewhere
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        hide_possible_values = true,
+        env = "CAKEWORK_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "auto"
+    )]
     pub log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]
@@ -82,7 +97,7 @@ pub struct Addresses {
     /// The domain under which each VM gets a hostname [default: localhost]
     #[arg(long, env = "CAKEWORK_BASE_DOMAIN", value_name = "DOMAIN")]
     pub base_domain: Option<String>,
-    /// The edge's address as the world sees it, such as `https://example.com` [default: from `edge_listen`]
+    /// The form of VMs' URLs as the world sees them, with `{hostname}` in it, such as `https://{hostname}`
     #[arg(long, env = "CAKEWORK_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
 }
@@ -128,8 +143,39 @@ pub struct KeyCreate {
     #[command(flatten)]
     pub overrides: Overrides,
     /// A name to know the key by
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
+    #[arg(long, value_name = "NAME", default_value = "command line")]
+    pub name: String,
+    /// What the key may do: `read`, `write` or `admin`; each includes the ones before it
+    #[arg(long, hide_possible_values = true, value_name = "SCOPE", default_value = "admin")]
+    pub scope: Scope,
+    /// How long it is valid, such as 12h or 30d [default: until it is revoked]
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+    /// Whose key it is [default: the first account]
+    #[arg(long, value_name = "ACCOUNT_ID")]
+    pub account: Option<String>,
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// Look at things
+    Read,
+    /// Make and end things
+    Write,
+    /// All of the account
+    Admin,
+}
+
+impl Scope {
+    /// The word on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+        }
+    }
 }
 
 /// `cakework key list`
@@ -164,11 +210,16 @@ pub enum Config {
 pub struct ConfigCheck {
     #[command(flatten)]
     pub overrides: Overrides,
+    #[command(flatten)]
+    pub addresses: Addresses,
 }
 
 /// `cakework purge`
 #[derive(Debug, Args)]
 pub struct Purge {
+    /// The configuration file that the server ran with [default: /etc/cakework/config.toml, where it exists]
+    #[arg(long, env = "CAKEWORK_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// The data directory of the instance
     #[arg(long, value_name = "DIR", required = true)]
     pub data_dir: PathBuf,

@@ -1,0 +1,111 @@
+//! From settings and an instance to what each role is told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use cakework_agent::logs::LogConfig;
+use cakework_agent::net::NetConfig;
+use cakework_agent::net::dns::{DnsConfig, DnsLimits};
+use cakework_agent::{AgentConfig, CapacityConfig};
+use cakework_image::ImageConfig;
+use cakework_server::{AccountLimits, ServerConfig};
+
+use super::settings::Settings;
+use crate::instance::Instance;
+
+/// An instance in its place: what the settings alone don't say.
+#[derive(Debug)]
+pub struct Placed<'a> {
+    pub instance: &'a Instance,
+    /// The `cakework` program itself.
+    pub program: PathBuf,
+    /// The port of the DNS forwarder.
+    pub dns_port: u16,
+}
+
+/// What the agent is told.
+pub fn agent(settings: &Settings, placed: &Placed<'_>) -> AgentConfig {
+    let instance = placed.instance;
+    let capacity = &settings.capacity;
+    AgentConfig {
+        instance: instance.id.clone(),
+        dir: instance.agent_dir(),
+        socket: instance.agent_socket(),
+        socket_gid: Some(instance.api.gid),
+        program: placed.program.clone(),
+        runsc: settings.isolation.runsc.clone(),
+        capacity: CapacityConfig {
+            memory_mib: capacity.memory_mib,
+            cpu_milli: capacity.cpu_milli,
+            cpu_factor: capacity.cpu_factor,
+            disk_mib: capacity.disk_mib,
+            slots: capacity.slots,
+        },
+        cgroup_parent: capacity.cgroup_parent.clone(),
+        network: NetConfig {
+            instance: instance.id.clone(),
+            pool: instance.pool,
+            deny: settings.network.deny.clone(),
+            allow: settings.network.allow.clone(),
+            dns_port: placed.dns_port,
+            edge_uid: instance.api.uid,
+        },
+        images: images(settings),
+        logs: LogConfig {
+            segment_bytes: settings.logs.segment_bytes,
+            total_bytes: settings.logs.total_bytes,
+            lines_per_second: settings.logs.lines_per_second,
+            bytes_per_second: settings.logs.bytes_per_second,
+            burst_lines: settings.logs.burst_lines,
+            burst_bytes: settings.logs.burst_bytes,
+        },
+    }
+}
+
+fn images(settings: &Settings) -> ImageConfig {
+    let images = &settings.images;
+    let mut config = ImageConfig {
+        mirrors: images.mirrors.clone(),
+        plain_http: images.plain_http.clone(),
+        ca_file: images.ca_file.clone(),
+        parallel_layers: images.parallel_layers,
+        ..ImageConfig::default()
+    };
+    config.limits.layers = images.max_layers;
+    config.limits.compressed_bytes = images.max_compressed_bytes;
+    config.limits.inflated_bytes = images.max_inflated_bytes;
+    config.limits.entries = images.max_entries;
+    config
+}
+
+/// What the api is told. `dir` is its own directory, `agent_socket` where the host protocol is spoken.
+pub fn api(settings: &Settings, dir: PathBuf, agent_socket: PathBuf) -> ServerConfig {
+    let limits = &settings.limits;
+    ServerConfig {
+        dir,
+        listen: settings.listen,
+        edge_listen: settings.edge_listen,
+        base_domain: settings.base_domain.clone(),
+        public_url: settings.public_url.clone(),
+        agent_socket,
+        limits: AccountLimits {
+            vms: limits.vms,
+            cpu: limits.cpu,
+            memory_mib: limits.memory_mib,
+            volume_gb: limits.volume_gb,
+            images: limits.images,
+        },
+        vm_disk_mib: settings.vm.disk_mib,
+        start_timeout_secs: settings.vm.start_timeout_secs,
+        print_first_key: true,
+    }
+}
+
+/// What the DNS forwarder is told.
+pub fn dns(settings: &Settings, placed: &Placed<'_>) -> DnsConfig {
+    DnsConfig {
+        port: placed.dns_port,
+        upstreams: settings.network.upstream_dns.iter().map(|ip| SocketAddr::new(*ip, 53)).collect(),
+        limits: DnsLimits::default(),
+    }
+}

@@ -1,0 +1,142 @@
+//! `cakework serve`: as root all roles, under a supervisor; otherwise the api alone, with an agent that is there.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::cli::Serve;
+use crate::config::{self, Placed, Settings};
+use crate::identity::Identity;
+use crate::instance::Instance;
+use crate::supervisor::Role;
+use crate::{doctor, instance, logging, role, supervisor};
+
+/// Time for the ports of a supervisor that was killed to become free.
+const PORT_WAIT: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(50);
+const REPLY_MAX_BYTES: u64 = 64 * 1024;
+const REPLY_WAIT: Duration = Duration::from_secs(5);
+
+/// Serves until a signal.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(options: Serve, logs: logging::Options) -> anyhow::Result<ExitCode> {
+    let settings = config::load(&options.overrides, &options.addresses)?;
+    logging::start(&logs, "serve")?;
+    match options.agent_socket {
+        Some(socket) => serve_api(&settings, socket)?,
+        None if rustix::process::geteuid().is_root() => serve_all(&settings, &logs)?,
+        None => bail!(
+            "VMs need root: run `sudo cakework serve`, or give --agent-socket PATH to use an agent that root runs"
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve_api(settings: &Settings, agent_socket: PathBuf) -> anyhow::Result<()> {
+    let dir = instance::api_dir(&settings.data_dir);
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("{} can't be made; choose another --data-dir", dir.display()))?;
+    let agent_socket = std::path::absolute(agent_socket)?;
+    role::api_in_place(config::api(settings, dir, agent_socket))
+}
+
+fn serve_all(settings: &Settings, logs: &logging::Options) -> anyhow::Result<()> {
+    let (instance, _lock) = instance::prepare(&settings.data_dir, settings.network.pool)?;
+    for address in [settings.listen, settings.edge_listen] {
+        wait_for_port(address)?;
+    }
+    if instance.api == Identity::NAMELESS_ROOT {
+        tracing::warn!("the api runs as uid 0 without capabilities: {}", doctor::unreachable_hint(&settings.data_dir));
+    }
+    for row in doctor::quick(settings) {
+        row.log();
+    }
+    let program = std::env::current_exe().context("this program's own path")?;
+    let placed = Placed { instance: &instance, program: program.clone(), dns_port: instance.dns_port };
+    let roles = vec![
+        role_of("agent", None, logs, config::agent(settings, &placed)),
+        role_of("dns", Some(instance.dns), logs, config::dns(settings, &placed)),
+        role_of("api", Some(instance.api), logs, config::api(settings, instance.api_dir(), instance.agent_socket())),
+    ];
+    tracing::info!(instance = %instance.id, pool = %instance.pool, api_uid = instance.api.uid, "starting");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(supervisor::keep(program, roles, announce(settings, &instance)))
+}
+
+fn role_of<C: Serialize>(name: &'static str, identity: Option<Identity>, logs: &logging::Options, config: C) -> Role {
+    let told = role::Told { supervisor: std::process::id(), identity, logs: logs.clone(), config };
+    Role { name, told: serde_json::to_vec(&told).expect("plain data"), speaks: name == "api" }
+}
+
+/// Says early, and with the fix, what would otherwise be a child that dies again and again.
+fn wait_for_port(address: SocketAddr) -> anyhow::Result<()> {
+    let end = std::time::Instant::now() + PORT_WAIT;
+    loop {
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && std::time::Instant::now() < end => {
+                std::thread::sleep(POLL);
+            }
+            Err(error) => bail!(
+                "{address} can't be listened on: {error}; find who has it with `ss -ltnp 'sport = :{}'`, or choose \
+                 another with --listen and --edge-listen",
+                address.port()
+            ),
+        }
+    }
+}
+
+/// Waits until everything answers, then says so on stdout, once.
+async fn announce(settings: &Settings, instance: &Instance) {
+    for address in [settings.listen, settings.edge_listen] {
+        while TcpStream::connect(reachable(address)).await.is_err() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    let vms = loop {
+        match tokio::time::timeout(REPLY_WAIT, ask_agent(&instance.agent_socket())).await {
+            Ok(Ok(said)) => break said,
+            _ => tokio::time::sleep(POLL).await,
+        }
+    };
+    let hostnames = settings.public_url.as_ref().map_or_else(
+        || format!("http://<label>.{}:{}", settings.base_domain, settings.edge_listen.port()),
+        |url| url.replace("{hostname}", &format!("<label>.{}", settings.base_domain)),
+    );
+    crate::print_line(&format!("ready: API http://{}, hostnames {hostnames}, {vms}", settings.listen));
+}
+
+/// An address that all interfaces listen on is asked by the loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => (std::net::Ipv6Addr::LOCALHOST, v6.port()).into(),
+        other => other,
+    }
+}
+
+/// Whether the agent starts VMs, in words: one request of the host protocol.
+async fn ask_agent(socket: &Path) -> anyhow::Result<String> {
+    use cakework_wire::host::{HostStatus, PROTOCOL, PROTOCOL_HEADER, Reply};
+    let mut stream = UnixStream::connect(socket).await?;
+    // HTTP/1.0, so that the answer is neither chunked nor followed by another.
+    let request = format!("GET /v1/host HTTP/1.0\r\nhost: agent\r\n{PROTOCOL_HEADER}: {PROTOCOL}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = Vec::new();
+    stream.take(REPLY_MAX_BYTES).read_to_end(&mut text).await?;
+    let body = text.windows(4).position(|window| window == b"\r\n\r\n").context("no HTTP answer")? + 4;
+    let reply: Reply<HostStatus> = serde_json::from_slice(&text[body..])?;
+    Ok(match (reply.body.isolation, reply.body.refusal) {
+        (Some(isolation), _) => format!("VMs isolated by {isolation}"),
+        (None, Some(reason)) => format!("no VMs: {reason}"),
+        (None, None) => bail!("the agent does not know yet"),
+    })
+}

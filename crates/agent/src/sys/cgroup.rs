@@ -162,9 +162,11 @@ impl Cgroups {
 
     /// The groups that the instance has.
     pub fn list(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.dirs("").flat_map(|dir| subdirs(&dir)).filter_map(|dir| {
-            Some(dir.file_name()?.to_str()?.to_owned())
-        }).collect();
+        let mut names: Vec<String> = self
+            .dirs("")
+            .flat_map(|dir| subdirs(&dir))
+            .filter_map(|dir| Some(dir.file_name()?.to_str()?.to_owned()))
+            .collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -192,7 +194,8 @@ fn write_if_there(file: &Path, value: &str) -> Result<()> {
 fn inherit_cpuset(dir: &Path) -> Result<()> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         let Some(parent) = dir.parent() else { continue };
-        let (Ok(own), Ok(above)) = (std::fs::read_to_string(dir.join(name)), std::fs::read_to_string(parent.join(name)))
+        let (Ok(own), Ok(above)) =
+            (std::fs::read_to_string(dir.join(name)), std::fs::read_to_string(parent.join(name)))
         else {
             continue;
         };

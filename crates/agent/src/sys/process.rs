@@ -70,7 +70,8 @@ impl Process {
     }
 
     fn reap(&self) {
-        let reaped = || waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let reaped =
+            || waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         // Any other error says that it is another's child.
         while matches!(reaped(), Err(Errno::INTR)) {}
     }

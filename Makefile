@@ -1,0 +1,31 @@
+# The one list of developer commands. Each runs from a clean clone; those that need root say so.
+.DEFAULT_GOAL := help
+SHELL := bash
+.PHONY: help build test lint fmt demo demo-stop setup deny
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## install all that building, testing and running need (root, Debian 12 or 13)
+	@bash scripts/setup.sh --tests
+
+build: ## one static release binary: target/release/cakework
+	@bash scripts/build.sh
+
+test: ## all tests, with real sandboxes, networks and registries (root)
+	@bash scripts/test.sh $(TESTS)
+
+lint: ## formatting, clippy without a warning, and licences where cargo-deny is installed
+	@bash scripts/lint.sh
+
+fmt: ## format the code
+	@. scripts/lib.sh && use_toolchain && cargo fmt --all
+
+deny: ## install cargo-deny, which takes some minutes, and check dependencies and licences
+	@bash scripts/lint.sh --deny
+
+demo: ## a private registry, a server and a real app behind a hostname, left running (root)
+	@bash scripts/demo.sh start
+
+demo-stop: ## end the demo and remove everything of it (root)
+	@bash scripts/demo.sh stop

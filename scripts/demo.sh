@@ -1,0 +1,220 @@
+#!/usr/bin/env bash
+# The demo: a private registry, a Cakework server and a real web app behind a hostname.
+#
+#   scripts/demo.sh start    bring everything up, show it, leave it running
+#   scripts/demo.sh stop     end everything and remove it, also what a failed start left
+#
+# All it makes lies in .demo/ of the repository (CAKEWORK_DEMO_DIR). Ports: CAKEWORK_DEMO_API_PORT (8081),
+# CAKEWORK_DEMO_EDGE_PORT (8080), CAKEWORK_DEMO_REGISTRY_PORT (5055). CAKEWORK_DEMO_TOKEN is what the app says.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+dir=${CAKEWORK_DEMO_DIR:-$ROOT/.demo}
+api_port=${CAKEWORK_DEMO_API_PORT:-8081}
+edge_port=${CAKEWORK_DEMO_EDGE_PORT:-8080}
+registry_port=${CAKEWORK_DEMO_REGISTRY_PORT:-5055}
+cakework=${CARGO_TARGET_DIR:-$ROOT/target}/release/cakework
+fixture=${CARGO_TARGET_DIR:-$ROOT/target}/release/fixture
+api=http://localhost:$api_port
+registry=localhost:$registry_port
+
+# --- the pieces ---------------------------------------------------------------------------------------------------
+
+# pids_of WORD...: processes of this demo, known by the exact words of their command line.
+pids_of() {
+    local file words
+    for file in /proc/[0-9]*/cmdline; do
+        words=$(tr '\0' ' ' <"$file" 2>/dev/null) || continue
+        case $words in *"$* "*) file=${file#/proc/}; echo "${file%/cmdline}" ;; esac
+    done
+}
+server_pids() { pids_of "serve --data-dir $dir/data"; }
+registry_pids() { pids_of "docker-registry serve $dir/registry.yml"; }
+
+# end_of SECONDS PID...: SIGTERM, a wait, then SIGKILL.
+end_of() {
+    local limit=$((SECONDS + $1)) pid
+    shift
+    [ $# -gt 0 ] || return 0
+    kill "$@" 2>/dev/null || true
+    for pid in "$@"; do
+        while kill -0 "$pid" 2>/dev/null && [ "$SECONDS" -lt "$limit" ]; do sleep 0.05; done
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+}
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds, or the process $child is gone.
+wait_for() {
+    local limit=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ -z "${child:-}" ] || kill -0 "$child" 2>/dev/null || { say "$what ended at once"; return 1; }
+        [ "$SECONDS" -lt "$limit" ] || { say "$what did not come in time"; return 1; }
+        sleep 0.05
+    done
+}
+
+# call METHOD PATH [JSON]: one call of the API. Key and body go by file and pipe: arguments are seen by everyone.
+call() {
+    local method=$1 path=$2 status out=$dir/answer
+    status=$(printf '%s' "${3:-}" | curl -sS --max-time 60 -o "$out" -w '%{http_code}' -X "$method" \
+        -H @"$dir/key-header" -H 'Content-Type: application/json' ${3:+--data-binary @-} "$api$path") || return 1
+    case $status in
+        2*) ;;
+        *) say "$method $path answered $status: $(cat "$out")"; return 1 ;;
+    esac
+}
+field() { jq -er ".$1" "$dir/answer"; }
+
+# --- the steps of a start -----------------------------------------------------------------------------------------
+
+check_ports() {
+    local name port
+    for name in api:$api_port edge:$edge_port registry:$registry_port; do
+        port=${name#*:}
+        ! port_taken "$port" || die "port $port is in use already" \
+            "stop what listens there (ss -ltnp 'sport = :$port'), or choose another: CAKEWORK_DEMO_$(tr a-z A-Z <<<"${name%:*}")_PORT=…"
+    done
+}
+
+start_registry() {
+    (umask 077 && head -c 24 /dev/urandom | base64 | tr -d '/+=\n' >"$dir/registry-password")
+    htpasswd -niB AWS <"$dir/registry-password" >"$dir/htpasswd" 2>/dev/null
+    cat >"$dir/registry.yml" <<-YML
+	version: 0.1
+	log: { level: info }
+	storage: { filesystem: { rootdirectory: "$dir/registry" } }
+	http: { addr: "127.0.0.1:$registry_port", secret: "one-node" }
+	auth: { htpasswd: { realm: "cakework-demo", path: "$dir/htpasswd" } }
+	YML
+    setsid docker-registry serve "$dir/registry.yml" </dev/null >"$dir/registry.log" 2>&1 &
+    child=$! wait_for 15 "the registry" curl -s "http://$registry/v2/"
+}
+
+push_image() { REGISTRY_PASSWORD=$(cat "$dir/registry-password") "$fixture" push app "$registry" demo/hello v1; }
+
+start_server() {
+    setsid "$cakework" serve --data-dir "$dir/data" --listen "127.0.0.1:$api_port" --edge-listen "127.0.0.1:$edge_port" \
+        </dev/null >"$dir/server.out" 2>"$dir/server.log" &
+    child=$! wait_for 60 "the server" server_answers || { tail -n 30 "$dir/server.log"; return 1; }
+    (umask 077 && "$cakework" key create --data-dir "$dir/data" --name demo >"$dir/key" &&
+        printf 'X-Api-Key: %s\n' "$(cat "$dir/key")" >"$dir/key-header")
+}
+server_answers() { curl -s -o /dev/null "$api/v1/vms"; }
+
+import_image() {
+    call POST /v1/image/import "$(jq -n --arg uri "$registry/demo/hello:v1" --rawfile password "$dir/registry-password" \
+        '{imageUri: $uri, password: $password}')"
+    field imageId >"$dir/image-id"
+}
+
+start_vm() {
+    call POST /v1/vm/start "$(jq -n --arg image "$(cat "$dir/image-id")" --arg token "$token" \
+        '{imageId: $image, port: 8080, envVars: {TOKEN: $token}}')"
+    field id >"$dir/vm-id"
+    if [ "$(field state)" = created ]; then
+        # The image may still be arriving.
+        call GET "/v1/vm/$(cat "$dir/vm-id")/wait?state=started&timeout=50"
+    fi
+    [ "$(field state)" = started ] || { say "the VM is $(field state): $(cat "$dir/answer")"; return 1; }
+    cp "$dir/answer" "$dir/vm.json"
+    jq -er .hostname "$dir/vm.json" >"$dir/hostname"
+}
+
+# curl resolves *.localhost itself (RFC 6761); --resolve is for older ones.
+call_app() {
+    local hostname
+    hostname=$(cat "$dir/hostname")
+    curl -sS --fail-with-body --max-time 60 --resolve "$hostname:$edge_port:127.0.0.1" "http://$hostname:$edge_port/" >"$dir/body"
+    grep -q "token=$token" "$dir/body" || { say "the app's answer lacks the token: $(cat "$dir/body")"; return 1; }
+}
+
+read_logs() {
+    call GET "/v1/vm/$(cat "$dir/vm-id")/logs"
+    jq -e --arg token "$token" 'any(.lines[]; .message | contains("token=" + $token))' "$dir/answer" >/dev/null
+}
+wait_logs() { wait_for 10 "the app's log line" read_logs || { cat "$dir/answer"; return 1; }; }
+
+# --- start and stop -----------------------------------------------------------------------------------------------
+
+start() {
+    need_root
+    local begun
+    begun=$(now_ms)
+    token=${CAKEWORK_DEMO_TOKEN:-$(head -c 6 /dev/urandom | od -An -tx1 | tr -d ' \n')}
+    say "${BOLD}Cakework's demo${PLAIN}"
+    [ -d "$dir" ] && step "ending the last demo" stop_quietly
+    VERBOSE=1 step "looking at what this machine has" bash "$ROOT/scripts/setup.sh" --demo
+    if [ -n "${CAKEWORK_DEMO_PREBUILT:-}" ]; then
+        note "  using the binaries that are there: CAKEWORK_DEMO_PREBUILT is set"
+    else
+        VERBOSE=1 step "building the static release binary" bash "$ROOT/scripts/build.sh" --fixture
+    fi
+    check_ports
+    mkdir -p "$dir"
+    trap 'failed' EXIT
+    step "a private registry (user AWS, a new password)" start_registry
+    step "a Python web app's image, pushed to it" push_image
+    step "cakework serve, and a key" start_server
+    step "POST /v1/image/import" import_image
+    step "POST /v1/vm/start" start_vm
+    step "GET http://$(cut -c1-8 "$dir/hostname")….localhost:$edge_port/" call_app
+    step "GET /v1/vm/$(cat "$dir/vm-id")/logs" wait_logs
+    trap - EXIT
+    report "$begun"
+}
+
+report() {
+    local hostname vm
+    hostname=$(cat "$dir/hostname") vm=$(cat "$dir/vm-id")
+    say ""
+    say "${BOLD}The app said${PLAIN}"
+    sed 's/^/  /' "$dir/body"
+    say "${BOLD}Its log${PLAIN}"
+    jq -r '.lines[] | "  \(.timestamp / 1000 | floor | todate)  \(.level)  \(.message)"' "$dir/answer"
+    say ""
+    say "${GREEN}Running${PLAIN} after $((($(now_ms) - $1) / 1000)) s: VM $vm, isolation $(jq -r '.isolation // "unknown"' "$dir/vm.json")."
+    say "  app   http://$hostname:$edge_port/"
+    say "  API   $api   (its description: $api/openapi.json)"
+    say "  key   $(cat "$dir/key")"
+    say "Try:"
+    say "  curl http://$hostname:$edge_port/started"
+    say "  curl -H 'X-Api-Key: $(cat "$dir/key")' $api/v1/vm/$vm/logs"
+    say "  make demo-stop"
+}
+
+failed() {
+    local status=$?
+    [ "$status" != 0 ] || return 0
+    trap - EXIT
+    if [ -s "$dir/server.log" ]; then
+        say "The server's last words ($dir/server.log):" >&2
+        tail -n 15 "$dir/server.log" >&2
+    fi
+    say "The demo did not come up. What it left is ended and removed by: make demo-stop" >&2
+    exit "$status"
+}
+
+stop_quietly() {
+    end_of 40 $(server_pids)
+    if [ -d "$dir/data" ]; then
+        [ -x "$cakework" ] || die "$cakework is gone, which would remove the demo's VMs" "make build, then make demo-stop"
+        "$cakework" purge --yes --data-dir "$dir/data"
+    fi
+    end_of 10 $(registry_pids)
+    rm -rf --one-file-system "$dir"
+}
+
+stop() {
+    need_root
+    if [ ! -d "$dir" ] && [ -z "$(server_pids)$(registry_pids)" ]; then
+        say "No demo is there."
+        return
+    fi
+    step "ending the demo and removing $dir" stop_quietly
+}
+
+case ${1:-} in
+    start | stop) "$1" ;;
+    *) die "say start or stop" ;;
+esac

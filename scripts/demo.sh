@@ -10,6 +10,9 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 dir=${CAKEWORK_DEMO_DIR:-$ROOT/.demo}
+# A data directory holds sockets, whose paths Linux bounds: deep in a tree it goes elsewhere.
+data=$dir/data
+[ ${#data} -le 68 ] || data=/var/tmp/cakework-demo-$(cksum <<<"$dir" | cut -d' ' -f1)
 api_port=${CAKEWORK_DEMO_API_PORT:-8081}
 edge_port=${CAKEWORK_DEMO_EDGE_PORT:-8080}
 registry_port=${CAKEWORK_DEMO_REGISTRY_PORT:-5055}
@@ -28,7 +31,7 @@ pids_of() {
         case $words in *"$* "*) file=${file#/proc/}; echo "${file%/cmdline}" ;; esac
     done
 }
-server_pids() { pids_of "serve --data-dir $dir/data"; }
+server_pids() { pids_of "serve --data-dir $data"; }
 registry_pids() { pids_of "docker-registry serve $dir/registry.yml"; }
 
 # end_of SECONDS PID...: SIGTERM, a wait, then SIGKILL.
@@ -94,13 +97,15 @@ start_registry() {
 push_image() { REGISTRY_PASSWORD=$(cat "$dir/registry-password") "$fixture" push app "$registry" demo/hello v1; }
 
 start_server() {
-    setsid "$cakework" serve --data-dir "$dir/data" --listen "127.0.0.1:$api_port" --edge-listen "127.0.0.1:$edge_port" \
+    setsid "$cakework" serve --data-dir "$data" --listen "127.0.0.1:$api_port" --edge-listen "127.0.0.1:$edge_port" \
         </dev/null >"$dir/server.out" 2>"$dir/server.log" &
     child=$! wait_for 60 "the server" server_answers || { tail -n 30 "$dir/server.log"; return 1; }
-    (umask 077 && "$cakework" key create --data-dir "$dir/data" --name demo >"$dir/key" &&
+    cat "$dir/server.out"
+    ! grep -q 'no VMs:' "$dir/server.out" || return 1
+    (umask 077 && "$cakework" key create --data-dir "$data" --name demo >"$dir/key" &&
         printf 'X-Api-Key: %s\n' "$(cat "$dir/key")" >"$dir/key-header")
 }
-server_answers() { curl -s -o /dev/null "$api/v1/vms"; }
+server_answers() { grep -q '^ready:' "$dir/server.out"; }
 
 import_image() {
     call POST /v1/image/import "$(jq -n --arg uri "$registry/demo/hello:v1" --rawfile password "$dir/registry-password" \
@@ -197,12 +202,12 @@ failed() {
 
 stop_quietly() {
     end_of 40 $(server_pids)
-    if [ -d "$dir/data" ]; then
+    if [ -f "$data/instance.json" ]; then
         [ -x "$cakework" ] || die "$cakework is gone, which would remove the demo's VMs" "make build, then make demo-stop"
-        "$cakework" purge --yes --data-dir "$dir/data"
+        "$cakework" purge --yes --data-dir "$data"
     fi
     end_of 10 $(registry_pids)
-    rm -rf --one-file-system "$dir"
+    rm -rf --one-file-system "$data" "$dir"
 }
 
 stop() {

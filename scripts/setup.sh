@@ -18,7 +18,7 @@ for word in "$@"; do
     esac
 done
 
-export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes LC_ALL=C
 . /etc/os-release
 codename=${VERSION_CODENAME:-}
 [ "${ID:-}" = debian ] && [[ "$codename" =~ ^(bookworm|trixie)$ ]] ||
@@ -149,13 +149,14 @@ fi
 if [ -n "$build" ]; then
     [ -d "$HOME/.cargo/bin" ] && PATH="$HOME/.cargo/bin:$PATH"
     if ! command -v cargo >/dev/null; then
-        if apt-cache show rustup >/dev/null 2>&1; then
+        if apt-cache madison rustup | grep -q .; then
             say "  installing rustup: the pinned Rust toolchain"
             apt_get install --no-install-recommends rustup >/dev/null
         else
             say "  installing rustup with its own installer (Debian 12 has no package): the pinned Rust toolchain"
             curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
-                sh -s -- -q -y --profile minimal --default-toolchain none --no-modify-path
+                sh -s -- -q -y --profile minimal --default-toolchain none --no-modify-path ||
+                die "rustup's installer could not be run" "install Rust as https://rustup.rs says, then run this again"
         fi
     fi
     use_toolchain

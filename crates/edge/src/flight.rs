@@ -31,11 +31,10 @@ impl Flight {
     /// Counts a request until the guard is dropped; `None` where the VM has `max` already.
     pub(crate) fn begin(&self, vm_id: &VmId, max: usize) -> Option<Open> {
         let mut counts = self.lock();
-        let vm = counts.vms.entry(vm_id.clone()).or_default();
-        if vm.open >= max {
+        if counts.vms.get(vm_id).map_or(0, |vm| vm.open) >= max {
             return None;
         }
-        vm.open += 1;
+        counts.vms.entry(vm_id.clone()).or_default().open += 1;
         Some(Open { flight: self.clone(), vm_id: vm_id.clone() })
     }
 

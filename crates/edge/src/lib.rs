@@ -7,15 +7,24 @@
 //! ```text
 //!  serve: accept, count ──> proxy: hostname ─> route ─> hold ─> connection ─> headers ─> bodies
 //!                                                 │        │         │
-//!                                            routes.rs  connect.rs  pool.rs, by (VM, generation)
+//!                                            routes.rs   reach.rs  pool.rs, by (VM, generation)
 //! ```
 //! Invariant: a connection serves one VM in one generation. An address is used again by other VMs; a connection is
 //! not.
 
+mod body;
 mod config;
 mod flight;
+mod headers;
+mod hostname;
+mod idle;
+mod pool;
+mod problem;
+mod proxy;
+mod reach;
 mod routes;
 mod serve;
+mod tunnel;
 
 pub use config::{EdgeConfig, EdgeLimits};
 pub use routes::{Route, RouteTable, Target};

@@ -7,10 +7,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use cakework_core::id::{Generation, HostLabel, VmId};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::flight::Flight;
 
@@ -51,11 +51,17 @@ impl Route {
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
     pub(crate) route: Route,
-    /// When this placement became ready; `None` while it is not.
-    pub(crate) ready_since: Option<Instant>,
+    /// When this placement got to its target.
+    pub(crate) since: Instant,
+    /// Has room for the one request that tries whether the port accepts.
+    pub(crate) knocking: Arc<Semaphore>,
 }
 
 impl Known {
+    fn new(route: Route) -> Self {
+        Self { route, since: Instant::now(), knocking: Arc::new(Semaphore::new(1)) }
+    }
+
     /// True while `address` belongs to this VM in this generation.
     pub(crate) fn leads_to(&self, vm_id: &VmId, generation: Generation, address: SocketAddr) -> bool {
         self.route.vm_id == *vm_id && self.route.generation == generation && self.route.target == Target::Ready(address)
@@ -99,15 +105,20 @@ impl RouteTable {
                     if route.order() < known.route.order() || route == known.route {
                         return false;
                     }
-                    let same_place = known.route.generation == route.generation && known.route.target == route.target;
-                    let ready_since = if same_place { known.ready_since } else { ready_since(&route) };
-                    *known = Known { route, ready_since };
-                    true
+                    let same_place = known.route.vm_id == route.vm_id
+                        && known.route.generation == route.generation
+                        && known.route.target == route.target;
+                    if same_place {
+                        known.route = route;
+                    } else {
+                        *known = Known::new(route);
+                    }
+                    // Who waits is woken by what leads elsewhere, not by a new number.
+                    !same_place
                 });
             }
             None => {
-                let known = Known { ready_since: ready_since(&route), route };
-                routes.live.insert(label, watch::Sender::new(known));
+                routes.live.insert(label, watch::Sender::new(Known::new(route)));
             }
         }
     }
@@ -158,10 +169,6 @@ impl RouteTable {
     fn routes(&self) -> MutexGuard<'_, Routes> {
         self.shared.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn ready_since(route: &Route) -> Option<Instant> {
-    matches!(route.target, Target::Ready(_)).then(Instant::now)
 }
 
 #[cfg(test)]
@@ -227,16 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn readiness_counts_from_the_first_route_that_says_so() {
+    fn a_target_counts_from_the_first_route_that_says_so() {
         let table = RouteTable::new();
-        table.apply(label(1), route(1, 1, Target::Starting));
-        let known = table.find(&label(1)).expect("it was applied");
-        assert!(known.borrow().ready_since.is_none());
+        table.apply(label(1), route(1, 1, ready()));
+        let mut known = table.find(&label(1)).expect("it was applied");
+        let since = known.borrow_and_update().since;
         table.apply(label(1), route(1, 2, ready()));
-        let since = known.borrow().ready_since;
-        assert!(since.is_some());
-        table.apply(label(1), route(1, 3, ready()));
-        assert_eq!(known.borrow().ready_since, since);
-        assert_eq!(known.borrow().route.seq, 3);
+        assert_eq!((known.borrow().since, known.borrow().route.seq), (since, 2));
+        assert!(!known.has_changed().expect("the label is known"), "nobody is woken by a number");
+        table.apply(label(1), route(2, 1, ready()));
+        assert!(known.has_changed().expect("the label is known"), "another generation is another place");
     }
 }

@@ -116,6 +116,7 @@ fn fix(message: &str) -> String {
         Some((unknown, expected)) if unknown.starts_with("unknown field") => {
             format!("the keys here are {}", expected.trim_start_matches("one of "))
         }
+        Some((_, "u16" | "u32" | "u64" | "usize")) => "write a whole number".to_owned(),
         Some((_, expected)) => format!("write {expected}"),
         None => "see docs/config.example.toml".to_owned(),
     }

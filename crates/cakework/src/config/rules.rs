@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn each_rule_can_be_broken() {
-        let cases: [(&str, fn(&mut Settings)); 14] = [
+        type Spoil = fn(&mut Settings);
+        let cases: [(&str, Spoil); 14] = [
             ("data_dir", |s| s.data_dir = "data".into()),
             ("data_dir", |s| s.data_dir = format!("/{}", "d".repeat(90)).into()),
             ("data_dir", |s| s.data_dir = "/a:b".into()),

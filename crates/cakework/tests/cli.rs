@@ -1,0 +1,124 @@
+//! The command line as a person meets it: help, errors with their fix, answers in JSON.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use support::{cakework, run, stderr, stdout};
+
+#[test]
+fn help_reads_well() {
+    for (name, args) in [
+        ("cakework", &["--help"] as &[_]),
+        ("serve", &["serve", "--help"]),
+        ("doctor", &["doctor", "--help"]),
+        ("key", &["key", "--help"]),
+        ("key-create", &["key", "create", "--help"]),
+        ("purge", &["purge", "--help"]),
+    ] {
+        let output = run(args);
+        assert!(output.status.success());
+        insta::assert_snapshot!(format!("help-{name}"), stdout(&output));
+    }
+}
+
+#[test]
+fn the_roles_are_hidden_and_refuse_people() {
+    let help = stdout(&run(&["--help"]));
+    for role in ["agent", "api", "dns", "monitor", "unpack"] {
+        assert!(!help.lines().any(|line| line.trim_start().starts_with(role)), "{role} is not for people");
+    }
+    for role in ["agent", "api", "dns"] {
+        let output = run(&[role]);
+        assert!(!output.status.success(), "{role} was told nothing");
+    }
+    assert_eq!(run(&["monitor"]).status.code(), Some(2));
+    assert_eq!(run(&["monitor", "--vm-dir", "/nonexistent", "look"]).status.code(), Some(2));
+}
+
+#[test]
+fn every_configuration_error_has_its_line_and_its_fix() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("cakework.toml");
+    let text = "listen = \"127.0.0.1:8080\"\nlisten_edge = \"127.0.0.1:8081\"\n\n[network]\npool = \"10.0.0.0/20\"\n\n\
+                [limits]\nvms = \"many\"\n\n[limitz]\nvms = 1\n";
+    std::fs::write(&file, text).expect("written");
+    let path = file.display().to_string();
+    let output = run(&["config", "check", "--config", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    insta::assert_snapshot!("config-errors", stderr(&output).replace(&path, "FILE"));
+    // What refuses the check refuses the server too.
+    let serve = run(&["serve", "--config", &path]);
+    assert_eq!(stderr(&serve), stderr(&output));
+}
+
+#[test]
+fn option_stands_over_environment_over_file_over_default() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("cakework.toml");
+    std::fs::write(&file, "listen = \"127.0.0.1:7001\"\n").expect("written");
+    let path = file.display().to_string();
+    let check = |args: &[&str], env: &[(&str, &str)]| {
+        let output =
+            cakework(&[&["config", "check"], args].concat()).envs(env.iter().copied()).output().expect("it runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let env = [("CAKEWORK_LISTEN", "127.0.0.1:7002")];
+    assert!(check(&[], &[]).contains("API on 127.0.0.1:8081"));
+    assert!(check(&["--config", &path], &[]).contains("API on 127.0.0.1:7001"));
+    assert!(check(&["--config", &path], &env).contains("API on 127.0.0.1:7002"));
+    assert!(check(&["--config", &path, "--listen", "127.0.0.1:7003"], &env).contains("API on 127.0.0.1:7003"));
+}
+
+#[test]
+fn the_doctors_json_has_one_shape() {
+    support::need_root();
+    let dir = support::open_dir();
+    let data = dir.path().join("data").display().to_string();
+    let output = run(&["doctor", "--json", "--data-dir", &data]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone on stdout");
+    let checks = report["checks"].as_array().expect("a list");
+    let names: BTreeSet<&str> = checks.iter().filter_map(|check| check["name"].as_str()).collect();
+    let expected = [
+        "kernel",
+        "cgroups",
+        "gvisor",
+        "nft",
+        "loop",
+        "overlay",
+        "disk",
+        "memory",
+        "port api",
+        "port edge",
+        "ip_forward",
+        "api user",
+    ];
+    assert_eq!(names, BTreeSet::from(expected));
+    let mut gaps = 0;
+    for check in checks {
+        let status = check["status"].as_str().expect("a status");
+        assert!(["ok", "warn", "gap"].contains(&status), "{check}");
+        assert_eq!(check["fix"].is_string(), status != "ok", "what is not right has a fix: {check}");
+        assert!(check["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{check}");
+        gaps += usize::from(status == "gap");
+    }
+    assert_eq!(report["ok"], gaps == 0);
+    assert_eq!(output.status.code(), Some(i32::from(gaps != 0)));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("listed").flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "the doctor took away what it made: {left:?}");
+}
+
+#[test]
+fn the_doctor_names_a_gap_and_fails() {
+    support::need_root();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let output = run(&["doctor", "--json", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let port = report["checks"].as_array().expect("a list").iter().find(|check| check["name"] == "port api");
+    let port = port.expect("the check");
+    assert_eq!(port["status"], "gap");
+    assert!(port["fix"].as_str().is_some_and(|fix| fix.contains("ss -ltnp")), "{port}");
+}

@@ -1,7 +1,7 @@
 # The one list of developer commands. Each runs from a clean clone; those that need root say so.
 .DEFAULT_GOAL := help
 SHELL := bash
-.PHONY: help build test lint fmt demo demo-stop setup deny
+.PHONY: help build test lint fmt bench demo demo-stop setup deny
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,6 +14,9 @@ build: ## one static release binary: target/release/cakework
 
 test: ## all tests, with real sandboxes, networks and registries (root)
 	@bash scripts/test.sh $(TESTS)
+
+bench: ## Cakework beside runsc, skopeo and umoci: medians and ratios (root)
+	@bash scripts/bench.sh $(BENCH)
 
 lint: ## formatting, clippy without a warning, and licences where cargo-deny is installed
 	@bash scripts/lint.sh

@@ -6,14 +6,21 @@ use std::time::Duration;
 
 /// A client that knows no proxy, follows no redirect and gives a call at most 60 s, the contract's own bound.
 pub fn client() -> reqwest::Client {
+    builder().build().expect("these options are valid together")
+}
+
+/// The same, which trusts one certificate authority more, given as PEM.
+pub fn client_trusting(ca: &[u8]) -> reqwest::Result<reqwest::Client> {
+    builder().tls_certs_merge([reqwest::Certificate::from_pem(ca)?]).build()
+}
+
+fn builder() -> reqwest::ClientBuilder {
     install_crypto();
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
         .timeout(Duration::from_secs(60))
-        .build()
-        .expect("these options are valid together")
 }
 
 /// Chooses the process-wide TLS implementation: reqwest, built without one, panics on its first client otherwise.

@@ -35,22 +35,36 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry and waits until it answers.
+    /// Starts a registry that speaks plain HTTP, and waits until it answers.
     pub async fn start(auth: Auth) -> Result<Self> {
+        Self::start_with(auth, false).await
+    }
+
+    /// The same with TLS: its certificate is signed by [`Registry::ca_file`], which nobody else knows.
+    pub async fn start_tls(auth: Auth) -> Result<Self> {
+        Self::start_with(auth, true).await
+    }
+
+    async fn start_with(auth: Auth, tls: bool) -> Result<Self> {
         let mut dir = tempfile::Builder::new().prefix("cakework-registry-").tempdir()?;
         let password = match auth {
             Auth::Basic => Some(write_htpasswd(&dir.path().join("htpasswd"))?),
             Auth::Anonymous => None,
         };
+        let ca = if tls { Some(write_certificate(dir.path())?) } else { None };
         // Another process may take the port between the look and the bind.
         let mut last = None;
         for _ in 0..3 {
             let port = http::free_port()?;
             let config = dir.path().join("config.yml");
-            std::fs::write(&config, config_text(port, dir.path(), auth))?;
+            std::fs::write(&config, config_text(port, dir.path(), auth, tls))?;
             let args = ["serve".to_owned(), config.display().to_string()];
             let process = Process::start(Path::new("docker-registry"), &args, &dir.path().join("registry.log"))?;
-            let remote = Remote::new(format!("127.0.0.1:{port}"), password.clone());
+            let host = format!("127.0.0.1:{port}");
+            let remote = match &ca {
+                Some(ca) => Remote::with_tls(host, password.clone(), ca)?,
+                None => Remote::new(host, password.clone()),
+            };
             let mut registry = Self { process, remote, dir };
             match registry.wait_until_ready().await {
                 Ok(()) => return Ok(registry),
@@ -69,6 +83,11 @@ impl Registry {
     /// The password of user [`USER`]; empty where everyone may come in.
     pub fn password(&self) -> &str {
         self.remote.password()
+    }
+
+    /// The file with the certificate authority of a registry that speaks TLS, in PEM.
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
     }
 
     /// The image's name for importImage, such as `127.0.0.1:40001/team/app:v1`.
@@ -126,8 +145,27 @@ fn write_htpasswd(path: &Path) -> Result<String> {
     Ok(password)
 }
 
-fn config_text(port: u16, dir: &Path, auth: Auth) -> String {
+/// Writes a certificate authority and a certificate of it for loopback; gives the authority.
+fn write_certificate(dir: &Path) -> Result<Vec<u8>> {
+    let openssl = |words: &[&str], name: &str| {
+        let common = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
+        let (key, out) = (format!("{name}.key"), format!("{name}.pem"));
+        run(Command::new("openssl").current_dir(dir).args(common).args(words).args(["-keyout", &key, "-out", &out]))
+    };
+    openssl(&["-subj", "/CN=cakework test authority"], "ca")?;
+    let names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=CA:FALSE"];
+    let signer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost"];
+    openssl(&[signer.as_slice(), names.as_slice()].concat(), "registry")?;
+    Ok(std::fs::read(dir.join("ca.pem"))?)
+}
+
+fn config_text(port: u16, dir: &Path, auth: Auth, tls: bool) -> String {
     let dir = dir.display();
+    let tls = if tls {
+        format!("  tls:\n    certificate: {dir}/registry.pem\n    key: {dir}/registry.key\n")
+    } else {
+        String::new()
+    };
     let auth = match auth {
         Auth::Basic => format!("auth:\n  htpasswd:\n    realm: cakework\n    path: {dir}/htpasswd\n"),
         Auth::Anonymous => String::new(),
@@ -137,6 +175,7 @@ fn config_text(port: u16, dir: &Path, auth: Auth) -> String {
          log:\n  accesslog:\n    disabled: false\n  level: info\n\
          storage:\n  delete:\n    enabled: true\n  filesystem:\n    rootdirectory: {dir}/storage\n\
          http:\n  addr: 127.0.0.1:{port}\n  secret: not-secret-on-one-node\n\
+         {tls}\
          {auth}"
     )
 }

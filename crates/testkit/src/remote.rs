@@ -10,18 +10,24 @@ use crate::images::{Blob, Image};
 /// The user of a registry with basic authentication: Amazon ECR's.
 pub const USER: &str = "AWS";
 
-/// A registry somewhere, spoken to over plain HTTP.
+/// A registry somewhere.
 #[derive(Debug, Clone)]
 pub struct Remote {
     client: Client,
+    scheme: &'static str,
     host: String,
     password: Option<String>,
 }
 
 impl Remote {
-    /// The registry at `host` (`127.0.0.1:40001`); with a password the user is [`USER`].
+    /// The registry at `host` (`127.0.0.1:40001`), over plain HTTP; with a password the user is [`USER`].
     pub fn new(host: String, password: Option<String>) -> Self {
-        Self { client: http::client(), host, password }
+        Self { client: http::client(), scheme: "http", host, password }
+    }
+
+    /// The same over TLS; `ca` is the PEM of whoever signed its certificate.
+    pub fn with_tls(host: String, password: Option<String>, ca: &[u8]) -> Result<Self> {
+        Ok(Self { client: http::client_trusting(ca)?, scheme: "https", host, password })
     }
 
     /// Its address with port.
@@ -36,7 +42,7 @@ impl Remote {
 
     /// Whether it answers, and takes the password.
     pub async fn answers(&self) -> bool {
-        let request = self.authorize(self.client.get(format!("http://{}/v2/", self.host)));
+        let request = self.authorize(self.client.get(format!("{}/v2/", self.base())));
         matches!(request.send().await, Ok(response) if response.status() == StatusCode::OK)
     }
 
@@ -67,7 +73,7 @@ impl Remote {
 
     /// Uploads one manifest as it is, whatever it says; gives its digest.
     pub async fn put_manifest(&self, name: &str, tag: &str, media_type: &str, body: &[u8]) -> Result<String> {
-        let request = self.client.put(format!("http://{}/v2/{name}/manifests/{tag}", self.host));
+        let request = self.client.put(format!("{}/v2/{name}/manifests/{tag}", self.base()));
         let request = request.header(header::CONTENT_TYPE, media_type).body(body.to_vec());
         let response = self.authorize(request).send().await?;
         let status = response.status();
@@ -78,11 +84,11 @@ impl Remote {
 
     /// Uploads one blob unless the registry has it.
     pub async fn put_blob(&self, name: &str, blob: &Blob) -> Result<()> {
-        let at = format!("http://{}/v2/{name}/blobs/{}", self.host, blob.digest());
+        let at = format!("{}/v2/{name}/blobs/{}", self.base(), blob.digest());
         if self.authorize(self.client.head(at)).send().await?.status() == StatusCode::OK {
             return Ok(());
         }
-        let start = self.client.post(format!("http://{}/v2/{name}/blobs/uploads/", self.host));
+        let start = self.client.post(format!("{}/v2/{name}/blobs/uploads/", self.base()));
         let response = self.authorize(start).send().await?;
         ensure!(response.status() == StatusCode::ACCEPTED, "no upload was opened: {}", response.status());
         let location = response.headers().get(header::LOCATION).context("an upload has a place")?.to_str()?.to_owned();
@@ -97,6 +103,10 @@ impl Remote {
             self.put_blob(name, blob).await?;
         }
         Ok(())
+    }
+
+    fn base(&self) -> String {
+        format!("{}://{}", self.scheme, self.host)
     }
 
     fn authorize(&self, request: RequestBuilder) -> RequestBuilder {

@@ -48,6 +48,16 @@ async fn two_registries_run_side_by_side_and_end_with_their_value() {
 }
 
 #[tokio::test]
+async fn a_registry_with_tls_is_trusted_by_those_who_know_its_authority() {
+    let registry = Registry::start_tls(Auth::Basic).await.unwrap();
+    registry.push("app", "v1", &small(Format::Oci, Compression::Gzip)).await.unwrap();
+    let url = format!("https://{}/v2/", registry.host());
+    assert!(http::client().get(&url).send().await.is_err());
+    let ca = std::fs::read(registry.ca_file()).unwrap();
+    assert_eq!(http::client_trusting(&ca).unwrap().get(&url).send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
 async fn other_tools_take_the_images_for_images() {
     let registry = Registry::start(Auth::Basic).await.unwrap();
     let dir = tempfile::tempdir().unwrap();

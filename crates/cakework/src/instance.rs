@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -153,8 +153,24 @@ pub fn prepare(data_dir: &Path, configured_pool: Option<Ipv4Net>) -> anyhow::Res
     };
     make_dir(&data_dir.join("run"), 0o711, None)?;
     make_dir(&instance.agent_dir(), 0o700, None)?;
+    hand_over(&instance.api_dir(), api)?;
     make_dir(&instance.api_dir(), 0o700, Some(api))?;
     Ok((instance, lock))
+}
+
+/// Gives the api's files to its new user, where it has become another: the host got a user `cakework`, or the way to
+/// the data directory was opened or closed.
+fn hand_over(api_dir: &Path, api: Identity) -> anyhow::Result<()> {
+    if identity::owner(api_dir).is_none_or(|owner| owner == api) {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(api_dir)? {
+        let path = entry?.path();
+        // Never through a link: the directory was another user's.
+        lchown(&path, Some(api.uid), Some(api.gid))
+            .with_context(|| format!("{} can't be handed over", path.display()))?;
+    }
+    Ok(())
 }
 
 /// The instance as its record says, or a new one; entered in the host's register either way.

@@ -22,6 +22,7 @@ const PORT_WAIT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 const REPLY_MAX_BYTES: u64 = 64 * 1024;
 const REPLY_WAIT: Duration = Duration::from_secs(5);
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// Serves until a signal.
 ///
@@ -96,22 +97,31 @@ fn wait_for_port(address: SocketAddr) -> anyhow::Result<()> {
 
 /// Waits until everything answers, then says so on stdout, once.
 async fn announce(settings: &Settings, instance: &Instance) {
-    for address in [settings.listen, settings.edge_listen] {
-        while TcpStream::connect(reachable(address)).await.is_err() {
-            tokio::time::sleep(POLL).await;
-        }
-    }
-    let vms = loop {
-        match tokio::time::timeout(REPLY_WAIT, ask_agent(&instance.agent_socket())).await {
-            Ok(Ok(said)) => break said,
-            _ => tokio::time::sleep(POLL).await,
-        }
-    };
+    let socket = instance.agent_socket();
+    until("the API", async || Ok(TcpStream::connect(reachable(settings.listen)).await.map(drop)?)).await;
+    until("the edge", async || Ok(TcpStream::connect(reachable(settings.edge_listen)).await.map(drop)?)).await;
+    let vms = until("the agent", async || tokio::time::timeout(REPLY_WAIT, ask_agent(&socket)).await?).await;
     let hostnames = settings.public_url.as_ref().map_or_else(
         || format!("http://<label>.{}:{}", settings.base_domain, settings.edge_listen.port()),
         |url| url.replace("{hostname}", &format!("<label>.{}", settings.base_domain)),
     );
     crate::print_line(&format!("ready: API http://{}, hostnames {hostnames}, {vms}", settings.listen));
+}
+
+/// Tries until it works, and says so where that takes long. The caller's end ends it.
+async fn until<T>(what: &str, mut attempt: impl AsyncFnMut() -> anyhow::Result<T>) -> T {
+    let mut said = tokio::time::Instant::now();
+    loop {
+        match attempt().await {
+            Ok(done) => return done,
+            Err(error) if said.elapsed() >= SILENCE_MAX => {
+                tracing::warn!("{what} does not answer yet: {error:#}");
+                said = tokio::time::Instant::now();
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// An address that all interfaces listen on is asked by the loopback.

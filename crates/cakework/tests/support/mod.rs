@@ -29,6 +29,8 @@ pub fn cakework(args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    // The width of help.
+    command.env_remove("COLUMNS");
     command.args(args).stdin(Stdio::null());
     command
 }

@@ -69,20 +69,20 @@ call() {
 }
 field() { jq -er ".$1" "$dir/answer"; }
 
-# --- the steps of a start -----------------------------------------------------------------------------------------
+# --- the steps of a start: `step` looks at their status, so each says itself where it ends ---
 
 check_ports() {
     local name port
     for name in api:$api_port edge:$edge_port registry:$registry_port; do
         port=${name#*:}
         ! port_taken "$port" || die "port $port is in use already" \
-            "stop what listens there (ss -ltnp 'sport = :$port'), or choose another: CAKEWORK_DEMO_$(tr a-z A-Z <<<"${name%:*}")_PORT=…"
+            "stop what listens there (ss -ltnp 'sport = :$port'), or choose another: CAKEWORK_DEMO_$(tr '[:lower:]' '[:upper:]' <<<"${name%:*}")_PORT=…"
     done
 }
 
 start_registry() {
     (umask 077 && head -c 24 /dev/urandom | base64 | tr -d '/+=\n' >"$dir/registry-password")
-    htpasswd -niB AWS <"$dir/registry-password" >"$dir/htpasswd" 2>/dev/null
+    htpasswd -niB AWS <"$dir/registry-password" >"$dir/htpasswd" 2>/dev/null || { say "htpasswd failed"; return 1; }
     cat >"$dir/registry.yml" <<-YML
 	version: 0.1
 	log: { level: info }
@@ -109,17 +109,17 @@ server_answers() { grep -q '^ready:' "$dir/server.out"; }
 
 import_image() {
     call POST /v1/image/import "$(jq -n --arg uri "$registry/demo/hello:v1" --rawfile password "$dir/registry-password" \
-        '{imageUri: $uri, password: $password}')"
+        '{imageUri: $uri, password: $password}')" || return 1
     field imageId >"$dir/image-id"
 }
 
 start_vm() {
     call POST /v1/vm/start "$(jq -n --arg image "$(cat "$dir/image-id")" --arg token "$token" \
-        '{imageId: $image, port: 8080, envVars: {TOKEN: $token}}')"
+        '{imageId: $image, port: 8080, envVars: {TOKEN: $token}}')" || return 1
     field id >"$dir/vm-id"
     if [ "$(field state)" = created ]; then
         # The image may still be arriving.
-        call GET "/v1/vm/$(cat "$dir/vm-id")/wait?state=started&timeout=50"
+        call GET "/v1/vm/$(cat "$dir/vm-id")/wait?state=started&timeout=50" || return 1
     fi
     [ "$(field state)" = started ] || { say "the VM is $(field state): $(cat "$dir/answer")"; return 1; }
     cp "$dir/answer" "$dir/vm.json"
@@ -130,12 +130,13 @@ start_vm() {
 call_app() {
     local hostname
     hostname=$(cat "$dir/hostname")
-    curl -sS --fail-with-body --max-time 60 --resolve "$hostname:$edge_port:127.0.0.1" "http://$hostname:$edge_port/" >"$dir/body"
+    curl -sS --fail-with-body --max-time 60 --resolve "$hostname:$edge_port:127.0.0.1" "http://$hostname:$edge_port/" \
+        >"$dir/body" || { cat "$dir/body"; return 1; }
     grep -q "token=$token" "$dir/body" || { say "the app's answer lacks the token: $(cat "$dir/body")"; return 1; }
 }
 
 read_logs() {
-    call GET "/v1/vm/$(cat "$dir/vm-id")/logs"
+    call GET "/v1/vm/$(cat "$dir/vm-id")/logs" || return 1
     jq -e --arg token "$token" 'any(.lines[]; .message | contains("token=" + $token))' "$dir/answer" >/dev/null
 }
 wait_logs() { wait_for 10 "the app's log line" read_logs || { cat "$dir/answer"; return 1; }; }
@@ -201,11 +202,13 @@ failed() {
 }
 
 stop_quietly() {
+    # shellcheck disable=SC2046 # one word per process
     end_of 40 $(server_pids)
     if [ -f "$data/instance.json" ]; then
-        [ -x "$cakework" ] || die "$cakework is gone, which would remove the demo's VMs" "make build, then make demo-stop"
-        "$cakework" purge --yes --data-dir "$data"
+        [ -x "$cakework" ] || { say "$cakework is gone, which would end the demo's VMs: make build, then make demo-stop"; return 1; }
+        "$cakework" purge --yes --data-dir "$data" || return 1
     fi
+    # shellcheck disable=SC2046
     end_of 10 $(registry_pids)
     rm -rf --one-file-system "$data" "$dir"
 }

@@ -5,6 +5,11 @@
 //! never resolves a path that a layer names.
 
 pub mod config;
+mod digest;
+mod manifest;
+mod problem;
+mod reference;
+mod registry;
 pub mod rootfs;
 pub mod store;
 pub mod unpack;

@@ -1,0 +1,247 @@
+//! The registry client: manifests, configurations and layers over the distribution API.
+//!
+//! It is our own, on reqwest, because what answers is a stranger's server: documents are bounded while they are read,
+//! a redirect or a token service never leads from TLS to plain HTTP, a credential is sent only after the server asked
+//! for one in a form we know, and mirrors get none. (`oci-client` reads whole bodies into memory and follows realms
+//! anywhere.) Source: OCI distribution spec 1.1; token dance as in Docker's "Token Authentication Specification".
+
+mod auth;
+mod endpoint;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cakework_wire::host::{AgentProblem, Credential, ProblemCode};
+use reqwest::redirect::Policy;
+
+use self::endpoint::Endpoint;
+use crate::config::ImageConfig;
+use crate::digest::Digest;
+use crate::manifest;
+use crate::problem::{invalid, problem, too_large};
+use crate::reference::{Reference, Version, check_host, is_loopback};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest silence of a server, before and within an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// A document and the token for it, from the call to the last byte.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(25);
+const REDIRECTS_MAX: usize = 5;
+const DOCKER_HUB: &str = "docker.io";
+const DOCKER_HUB_API: &str = "registry-1.docker.io";
+
+/// Speaks to registries. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct Registries {
+    config: Arc<ImageConfig>,
+    tls: reqwest::Client,
+    plain: reqwest::Client,
+}
+
+/// One repository, at its mirrors and at its registry.
+#[derive(Debug)]
+pub struct Repository {
+    /// Mirrors first; never empty.
+    endpoints: Vec<Endpoint>,
+    document_max_bytes: u64,
+}
+
+impl Registries {
+    /// Prepares the clients.
+    ///
+    /// # Errors
+    /// A sentence about the configuration.
+    pub fn new(config: Arc<ImageConfig>) -> Result<Self, String> {
+        // Another crate may have chosen one; either serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for host in config.mirrors.keys().chain(&config.plain_http) {
+            check_host(host).map_err(|_| format!("{host} is not a registry's host[:port]"))?;
+        }
+        for mirror in config.mirrors.values().flatten() {
+            let (host, prefix) = endpoint::split_prefix(mirror);
+            let is_fine = check_host(host).is_ok() && prefix.bytes().all(|byte| byte.is_ascii_graphic());
+            (is_fine && !prefix.contains(['?', '#', '%', '\\']))
+                .then_some(())
+                .ok_or_else(|| format!("{mirror} is not a mirror's host[:port][/prefix]"))?;
+        }
+        let certificates = match &config.ca_file {
+            Some(file) => {
+                let pem = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| format!("{}: {error}", file.display()))?
+            }
+            None => Vec::new(),
+        };
+        let builder = || {
+            reqwest::Client::builder()
+                .user_agent(concat!("cakework/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(READ_TIMEOUT)
+                .referer(false)
+        };
+        let only_tls = Policy::custom(|attempt| {
+            if attempt.previous().len() > REDIRECTS_MAX || attempt.url().scheme() != "https" {
+                attempt.stop()
+            } else {
+                attempt.follow()
+            }
+        });
+        let plain_config = Arc::clone(&config);
+        let plain_or_tls = Policy::custom(move |attempt| {
+            let is_fine = attempt.url().scheme() == "https"
+                || url_host(attempt.url()).is_some_and(|host| is_plain(&plain_config, &host));
+            // From the first hop to TLS on, there is no way back.
+            let was_tls = attempt.previous().iter().any(|url| url.scheme() == "https");
+            if attempt.previous().len() > REDIRECTS_MAX || !is_fine || was_tls && attempt.url().scheme() != "https" {
+                attempt.stop()
+            } else {
+                attempt.follow()
+            }
+        });
+        let tls = builder().redirect(only_tls).tls_certs_merge(certificates).build();
+        // A registry on this machine or in its own network is no business of a proxy.
+        let plain = builder().redirect(plain_or_tls).no_proxy().build();
+        let failed = |error: reqwest::Error| format!("the HTTP client: {error}");
+        Ok(Self { config, tls: tls.map_err(failed)?, plain: plain.map_err(failed)? })
+    }
+
+    /// The repository of a reference. Nothing is asked yet.
+    pub fn repository(&self, reference: &Reference, credential: Option<Credential>) -> Repository {
+        let mut endpoints = Vec::new();
+        for mirror in self.config.mirrors.get(&reference.host).into_iter().flatten() {
+            let (host, prefix) = endpoint::split_prefix(mirror);
+            let path = if prefix.is_empty() {
+                reference.repository.clone()
+            } else {
+                format!("{prefix}/{}", reference.repository)
+            };
+            endpoints.push(self.endpoint(host, &path, None));
+        }
+        let host = if reference.host == DOCKER_HUB { DOCKER_HUB_API } else { &reference.host };
+        endpoints.push(self.endpoint(host, &reference.repository, credential));
+        Repository { endpoints, document_max_bytes: self.config.limits.document_bytes }
+    }
+
+    fn endpoint(&self, host: &str, path: &str, credential: Option<Credential>) -> Endpoint {
+        let plain = is_plain(&self.config, host);
+        let client = if plain { &self.plain } else { &self.tls };
+        Endpoint::new(client.clone(), plain.then(|| Arc::clone(&self.config)), host, path, credential)
+    }
+}
+
+impl Repository {
+    /// A manifest or index, with its digest: the one asked for, or that of the bytes.
+    ///
+    /// # Errors
+    /// A problem of the registry, or bytes of another digest.
+    pub async fn manifest(&self, version: &Version) -> Result<(Digest, Vec<u8>), AgentProblem> {
+        let path = format!("manifests/{version}");
+        let expected = match version {
+            Version::Tag(_) => None,
+            Version::Digest(digest) => Some(digest),
+        };
+        self.document(&path, Some(manifest::ACCEPTED), expected).await
+    }
+
+    /// A configuration.
+    ///
+    /// # Errors
+    /// A problem of the registry, or bytes of another digest.
+    pub async fn config(&self, digest: &Digest) -> Result<Vec<u8>, AgentProblem> {
+        self.document(&format!("blobs/{digest}"), None, Some(digest)).await.map(|(_, bytes)| bytes)
+    }
+
+    /// A layer's bytes as they arrive: neither counted nor verified.
+    ///
+    /// # Errors
+    /// A problem of the registry.
+    pub async fn layer(&self, digest: &Digest) -> Result<reqwest::Response, AgentProblem> {
+        let path = format!("blobs/{digest}");
+        let (origin, mirrors) = self.in_order();
+        for mirror in mirrors {
+            match mirror.get(&path, None).await {
+                Ok(response) => return Ok(response),
+                Err(problem) => passed_over(mirror, &problem),
+            }
+        }
+        origin.get(&path, None).await
+    }
+
+    /// The answer of the first endpoint that has one; the registry's own problem where none has.
+    async fn document(
+        &self,
+        path: &str,
+        accept: Option<&str>,
+        expected: Option<&Digest>,
+    ) -> Result<(Digest, Vec<u8>), AgentProblem> {
+        let (origin, mirrors) = self.in_order();
+        for mirror in mirrors {
+            match self.document_at(mirror, path, accept, expected).await {
+                Ok(document) => return Ok(document),
+                Err(problem) => passed_over(mirror, &problem),
+            }
+        }
+        self.document_at(origin, path, accept, expected).await
+    }
+
+    async fn document_at(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        accept: Option<&str>,
+        expected: Option<&Digest>,
+    ) -> Result<(Digest, Vec<u8>), AgentProblem> {
+        let read = async {
+            let response = endpoint.get(path, accept).await?;
+            bounded(response, self.document_max_bytes, endpoint).await
+        };
+        let bytes = match tokio::time::timeout(DOCUMENT_TIMEOUT, read).await {
+            Ok(bytes) => bytes?,
+            Err(_) => return Err(endpoint.unavailable("is too slow")),
+        };
+        let digest = Digest::of(&bytes);
+        match expected {
+            Some(expected) if *expected != digest => Err(invalid("The registry's answer is not what its digest says.")),
+            _ => Ok((digest, bytes)),
+        }
+    }
+
+    /// The registry itself, and the mirrors before it.
+    fn in_order(&self) -> (&Endpoint, &[Endpoint]) {
+        self.endpoints.split_last().expect("the registry itself is the last endpoint")
+    }
+}
+
+fn passed_over(mirror: &Endpoint, problem: &AgentProblem) {
+    tracing::debug!(mirror = mirror.name(), problem.message, "a mirror has no answer");
+}
+
+/// A whole body of at most so many bytes.
+async fn bounded(
+    mut response: reqwest::Response,
+    max_bytes: u64,
+    endpoint: &Endpoint,
+) -> Result<Vec<u8>, AgentProblem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| endpoint.failed(&error))? {
+        if (bytes.len() + chunk.len()) as u64 > max_bytes {
+            return Err(too_large("The image's manifest or configuration is larger than this host takes."));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// A host may be spoken to without TLS.
+fn is_plain(config: &ImageConfig, host: &str) -> bool {
+    is_loopback(host) || config.plain_http.iter().any(|known| known == host)
+}
+
+/// `host[:port]` of a URL.
+fn url_host(url: &reqwest::Url) -> Option<String> {
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+fn unauthorized(message: impl Into<String>) -> AgentProblem {
+    problem(ProblemCode::RegistryUnauthorized, message)
+}

@@ -1,0 +1,258 @@
+//! One layer's way from the registry through the confined child into the store.
+//!
+//! The parent moves bytes and counts them; the child does everything that depends on what they say. A layer that two
+//! images want at the same time from the same registry comes once: the second waits, and looks again.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use cakework_wire::host::{AgentProblem, ProblemCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::disk::{self, Disk};
+use crate::config::{ImageLimits, Unpacker};
+use crate::digest::Digest;
+use crate::manifest::Layer;
+use crate::problem::{self, internal, invalid, problem};
+use crate::registry::Repository;
+use crate::unpack::{Outcome, Request};
+
+/// Layers that arrive at a time, for all images together.
+const ARRIVING_MAX: usize = 12;
+const ATTEMPTS: u32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Longest time that the child takes no bytes: a disk that is busy with everything else.
+const CHILD_STALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// From a layer's last byte until it is on the disk.
+const CHILD_FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest time for one layer: an end to a server that sends a byte now and then.
+const LAYER_TIMEOUT: Duration = Duration::from_secs(3600);
+const OUTCOME_MAX_BYTES: u64 = 64 << 10;
+/// Fewer turns between the two processes than with the usual 64 KiB.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// Held while one layer is fetched from one registry.
+type Lock = tokio::sync::Mutex<()>;
+
+/// Fetches layers.
+#[derive(Debug)]
+pub struct Fetcher {
+    /// Where they go.
+    pub disk: Disk,
+    unpacker: Unpacker,
+    limits: ImageLimits,
+    arriving: Semaphore,
+    locks: Mutex<HashMap<(String, Digest), Weak<Lock>>>,
+}
+
+/// Compressed bytes of one image that have arrived.
+#[derive(Debug)]
+pub struct Progress {
+    /// How many.
+    pub done_bytes: AtomicU64,
+    /// Told now and then.
+    pub changed: Arc<watch::Sender<u64>>,
+}
+
+impl Fetcher {
+    /// Fetches into `disk`.
+    pub fn new(disk: Disk, unpacker: Unpacker, limits: ImageLimits) -> Self {
+        Self { disk, unpacker, limits, arriving: Semaphore::new(ARRIVING_MAX), locks: Mutex::default() }
+    }
+
+    /// Brings a layer into the store, unless it is there; `registry` is where it comes from.
+    pub async fn fetch(
+        &self,
+        registry: &str,
+        repository: &Repository,
+        layer: &Layer,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), AgentProblem> {
+        let lock = self.lock(registry, layer);
+        let _alone = lock.lock().await;
+        let mut attempt = 1;
+        loop {
+            if self.disk.has_layer(&layer.diff_id) {
+                progress.add(layer.size_bytes);
+                return Ok(());
+            }
+            let _permit = self.arriving.acquire().await.map_err(|error| internal("fetching a layer", error))?;
+            let arrived = AtomicU64::new(0);
+            let fetched = self.attempt(repository, layer, progress, &arrived, cancel).await;
+            let Err(problem) = fetched else {
+                return Ok(());
+            };
+            progress.done_bytes.fetch_sub(arrived.load(Ordering::Relaxed), Ordering::Relaxed);
+            if problem.code != ProblemCode::RegistryUnavailable || attempt == ATTEMPTS || cancel.is_cancelled() {
+                return Err(problem);
+            }
+            tokio::time::sleep(RETRY_PAUSE * attempt).await;
+            attempt += 1;
+        }
+    }
+
+    /// Registries are kept apart, so that a slow or lying one holds up nobody else's layer.
+    fn lock(&self, registry: &str, layer: &Layer) -> Arc<Lock> {
+        let mut locks = self.locks.lock().expect("no panic while it is held");
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let key = (format!("{registry} {}", layer.digest), layer.diff_id.clone());
+        if let Some(lock) = locks.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::default();
+        locks.insert(key, Arc::downgrade(&lock));
+        lock
+    }
+
+    async fn attempt(
+        &self,
+        repository: &Repository,
+        layer: &Layer,
+        progress: &Progress,
+        arrived: &AtomicU64,
+        cancel: &CancellationToken,
+    ) -> Result<(), AgentProblem> {
+        let stream = repository.layer(&layer.digest).await?;
+        let tmp = self.disk.tmp();
+        let failed = |error: std::io::Error| problem::disk("making a layer's directory", &error);
+        tokio::fs::create_dir(&tmp).await.map_err(failed)?;
+        let result = self.unpack(stream, layer, &tmp, progress, arrived, cancel).await;
+        let (disk, diff_id) = (self.disk.clone(), layer.diff_id.clone());
+        let is_good = result.is_ok();
+        let kept =
+            tokio::task::spawn_blocking(
+                move || {
+                    if is_good { disk.keep_layer(&tmp, &diff_id) } else { disk::remove(&tmp) }
+                },
+            );
+        let kept = kept.await.map_err(|error| internal("keeping a layer", error))?;
+        result.and(kept.map_err(|error| problem::disk("keeping a layer", &error)))
+    }
+
+    async fn unpack(
+        &self,
+        stream: reqwest::Response,
+        layer: &Layer,
+        tmp: &Path,
+        progress: &Progress,
+        arrived: &AtomicU64,
+        cancel: &CancellationToken,
+    ) -> Result<(), AgentProblem> {
+        let mut child = Command::new(&self.unpacker.program)
+            .args(&self.unpacker.args)
+            .current_dir(tmp)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| internal("starting the unpacker", error))?;
+        let work = async {
+            self.pump(stream, layer, &mut child, progress, arrived).await?;
+            conclude(&mut child).await
+        };
+        let result = tokio::select! {
+            result = timeout(LAYER_TIMEOUT, work) => {
+                result.unwrap_or_else(|_| Err(problem(ProblemCode::RegistryUnavailable, "A layer takes too long to arrive.")))
+            }
+            () = cancel.cancelled() => Err(problem(ProblemCode::RegistryUnavailable, "The host is stopping.")),
+        };
+        // It must be gone before its directory is.
+        child.kill().await.map_err(|error| internal("ending the unpacker", error))?;
+        result
+    }
+
+    /// Gives the child its request and the layer's bytes. That the child has heard enough is no error: it says why.
+    async fn pump(
+        &self,
+        mut stream: reqwest::Response,
+        layer: &Layer,
+        child: &mut Child,
+        progress: &Progress,
+        arrived: &AtomicU64,
+    ) -> Result<(), AgentProblem> {
+        let request = Request {
+            compression: layer.compression,
+            digest: layer.digest.hex().to_owned(),
+            size_bytes: layer.size_bytes,
+            diff_id: layer.diff_id.hex().to_owned(),
+            inflated_max_bytes: self.limits.inflated_bytes,
+            entries_max: self.limits.entries,
+        };
+        let mut line = serde_json::to_vec(&request).expect("plain data");
+        line.push(b'\n');
+        let mut input = child.stdin.take().expect("it is piped");
+        // Without room for it the usual size serves.
+        let _ = rustix::pipe::fcntl_setpipe_size(&input, PIPE_BYTES);
+        let mut give = async |bytes: &[u8]| match timeout(CHILD_STALL_TIMEOUT, input.write_all(bytes)).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Ok(Err(error)) => Err(internal("feeding the unpacker", error)),
+            Err(_) => Err(internal("feeding the unpacker", "it takes no bytes")),
+        };
+        if !give(&line).await? {
+            return Ok(());
+        }
+        while let Some(chunk) = stream.chunk().await.map_err(broken)? {
+            let count = chunk.len() as u64;
+            if arrived.load(Ordering::Relaxed) + count > layer.size_bytes {
+                return Err(invalid("A layer is larger than its manifest says."));
+            }
+            if !give(&chunk).await? {
+                return Ok(());
+            }
+            arrived.fetch_add(count, Ordering::Relaxed);
+            progress.add(count);
+        }
+        Ok(())
+    }
+}
+
+impl Progress {
+    /// Tells about every so many bytes.
+    const STEP_BYTES: u64 = 4 << 20;
+
+    fn add(&self, bytes: u64) {
+        let before = self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before / Self::STEP_BYTES != (before + bytes) / Self::STEP_BYTES {
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+}
+
+/// Reads the child's outcome.
+async fn conclude(child: &mut Child) -> Result<(), AgentProblem> {
+    let mut output = child.stdout.take().expect("it is piped").take(OUTCOME_MAX_BYTES);
+    let mut errors = child.stderr.take().expect("it is piped").take(OUTCOME_MAX_BYTES);
+    let (mut line, mut complaint) = (Vec::new(), Vec::new());
+    let read = async { tokio::try_join!(output.read_to_end(&mut line), errors.read_to_end(&mut complaint)) };
+    match timeout(CHILD_FINISH_TIMEOUT, read).await {
+        Ok(read) => read.map_err(|error| internal("hearing the unpacker", error))?,
+        Err(_) => return Err(internal("hearing the unpacker", "it does not end")),
+    };
+    if !complaint.is_empty() {
+        tracing::warn!(complaint = %String::from_utf8_lossy(&complaint), "the unpacker complains");
+    }
+    match serde_json::from_slice(&line) {
+        Ok(Outcome::Done { .. }) => Ok(()),
+        Ok(Outcome::Failed(problem)) => Err(problem),
+        Err(_) => Err(internal("unpacking a layer", "the unpacker ended without a word")),
+    }
+}
+
+/// A layer's stream broke off. The error's own text could hold a signed URL.
+fn broken(error: reqwest::Error) -> AgentProblem {
+    let error = error.without_url();
+    tracing::debug!(%error, "a layer's stream broke off");
+    problem(ProblemCode::RegistryUnavailable, "The registry broke off a layer.")
+}

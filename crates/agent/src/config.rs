@@ -41,6 +41,13 @@ pub struct AgentConfig {
     pub logs: LogConfig,
 }
 
+impl AgentConfig {
+    /// Where the engine keeps its own state.
+    pub(crate) fn runsc_root(&self) -> PathBuf {
+        self.dir.join("runsc")
+    }
+}
+
 /// What the host may promise to VMs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

@@ -1,31 +1,24 @@
 //! The agent role and its per-VM monitor: VMs, engines, networks, logs.
+//!
+//! The agent is the only role that is root. It holds no truth but its own host's: what was put here, what is, and what
+//! the kernel has. Invariant: it may be killed at any line; its VMs run on, and its next start adopts or destroys all
+//! that bears its instance's name.
 
+mod backend;
+mod board;
+mod capacity;
 mod config;
 pub mod engine;
+mod host;
 pub mod logs;
 pub mod monitor;
 pub mod net;
+mod purge;
+mod run;
+mod serve;
 mod sys;
-
-use tokio_util::sync::CancellationToken;
+mod vm;
 
 pub use config::{AgentConfig, CapacityConfig};
-
-/// Runs the agent until `shutdown`; the VMs run on.
-///
-/// # Errors
-/// Where the host protocol can't be served.
-pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let _ = config;
-    shutdown.cancelled().await;
-    Ok(())
-}
-
-/// Ends and removes all that an instance holds on this host. Its data directory stays.
-///
-/// # Errors
-/// Where something could not be removed.
-pub async fn purge(config: &AgentConfig) -> anyhow::Result<()> {
-    let _ = config;
-    Ok(())
-}
+pub use purge::purge;
+pub use run::run;

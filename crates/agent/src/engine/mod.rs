@@ -3,9 +3,20 @@
 //! Invariant: a host whose canary did not run says why and how to repair it, and starts no VM.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use cakework_core::id::InstanceId;
 use serde::Serialize;
+
+use crate::backend::gvisor::{self, EngineError, Gvisor};
+
+mod canary;
+mod elf;
+
+pub(crate) use canary::sweep;
+
+/// The first build whose systrap platform and restore are usable.
+const OLDEST_DATE: u32 = 20_240_101;
 
 /// What the probe needs to know.
 #[derive(Debug, Clone)]
@@ -54,6 +65,53 @@ pub type EngineReport = Result<Engine, Gap>;
 /// # Errors
 /// The gap, with its fix.
 pub async fn probe(config: &ProbeConfig) -> EngineReport {
-    let _ = config;
-    Err(Gap { reason: "The engine was not probed.".into(), fix: "Start again.".into() })
+    let version = Gvisor::version(&config.runsc).await.map_err(|error| match error {
+        EngineError::Start { .. } => Gap {
+            reason: format!("gVisor's `runsc` was not found at {}.", config.runsc.display()),
+            fix: INSTALL.into(),
+        },
+        EngineError::Timeout { .. } | EngineError::Failed { .. } => Gap {
+            reason: format!("{} does not tell its version: {error}.", config.runsc.display()),
+            fix: INSTALL.into(),
+        },
+    })?;
+    if build_date(&version).is_none_or(|date| date < OLDEST_DATE) {
+        return Err(Gap {
+            reason: format!("gVisor {version} is too old: builds before 2024 lack a usable systrap platform."),
+            fix: INSTALL.into(),
+        });
+    }
+    let begin = Instant::now();
+    canary::run(config).await.map_err(|error| Gap {
+        reason: format!("gVisor {version} could not run a program in a sandbox here: {error:#}."),
+        fix: "Run as root with a writable cgroup hierarchy; `cakework doctor` names what else is missing.".into(),
+    })?;
+    Ok(Engine {
+        engine: "gvisor".into(),
+        version,
+        platform: gvisor::PLATFORM.into(),
+        canary_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+const INSTALL: &str = "Install gVisor of 2024 or later: `apt install -t bookworm-backports runsc` on Debian 12, \
+                       `apt install runsc` on Debian 13; or name another `runsc` in the configuration.";
+
+/// The date in `0.0~20240729.0` or `release-20240729.0`.
+fn build_date(version: &str) -> Option<u32> {
+    let words = version.split(|c: char| !c.is_ascii_digit());
+    words.filter(|word| word.len() == 8 && word.starts_with("20")).find_map(|word| word.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_as_old_as_its_date() {
+        assert_eq!(build_date("0.0~20240729.0"), Some(20_240_729));
+        assert_eq!(build_date("release-20250512.0-12-gabcdef"), Some(20_250_512));
+        assert_eq!(build_date("0.0~20221219.0"), Some(20_221_219));
+        assert_eq!(build_date("VERSION_MISSING"), None);
+    }
 }

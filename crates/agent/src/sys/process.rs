@@ -1,4 +1,5 @@
 //! Processes that may be nobody's children: found by id and start time, watched and killed by pidfd.
+#![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -48,7 +49,9 @@ impl Process {
         let pidfd = pidfd_open(Pid::from_raw(name.pid)?, PidfdFlags::NONBLOCK).ok()?;
         // Whoever has the id at this moment is who the descriptor names: compare now, not before.
         (ProcessRef::of(name.pid) == Some(name)).then_some(())?;
-        Some(Self { name, pidfd: AsyncFd::new(pidfd).ok()? })
+        // SAFETY: the descriptor is owned by what is registered: it is neither closed nor replaced before it is dropped.
+        let pidfd = unsafe { AsyncFd::register(pidfd) }.ok()?;
+        Some(Self { name, pidfd })
     }
 
     /// Which process it is.
@@ -103,7 +106,8 @@ pub fn all() -> std::io::Result<Vec<(ProcessRef, Vec<String>)>> {
     Ok(found)
 }
 
-fn arguments(pid: i32) -> Option<Vec<String>> {
+/// The arguments of a process; `None` where it is gone.
+pub fn arguments(pid: i32) -> Option<Vec<String>> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     Some(line.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }

@@ -1,0 +1,232 @@
+//! gVisor's `runsc`: its flags, its commands, what it leaves behind and what its messages mean.
+//!
+//! Everything that is peculiar to a version of it stands here and in the modules below. Invariant: each call has a
+//! deadline, and a sandbox that its own command can't end is ended by its cgroup.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use cakework_core::id::VmId;
+use tokio::io::AsyncReadExt;
+
+use crate::monitor::plan::Control;
+use crate::sys::process::{self, ProcessRef};
+
+pub mod bundle;
+mod complaint;
+
+pub use complaint::explain;
+
+/// The platform that catches system calls without hardware virtualization.
+pub const PLATFORM: &str = "systrap";
+
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(15);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a command's complaint that are kept for the operator's log.
+const COMPLAINT_MAX_BYTES: u64 = 4096;
+
+/// A command of the engine failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// It could not be started.
+    #[error("`runsc {verb}` could not be started")]
+    Start {
+        /// The command.
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It took too long and was killed.
+    #[error("`runsc {verb}` did not end within {}s", timeout.as_secs())]
+    Timeout {
+        /// The command.
+        verb: &'static str,
+        /// Its time.
+        timeout: Duration,
+    },
+    /// It ended with a failure.
+    #[error("`runsc {verb}` failed: {complaint}")]
+    Failed {
+        /// The command.
+        verb: &'static str,
+        /// The end of what it said.
+        complaint: String,
+    },
+}
+
+/// The engine, with the directory in which it keeps its own state.
+#[derive(Debug, Clone)]
+pub struct Gvisor {
+    runsc: PathBuf,
+    root: PathBuf,
+}
+
+impl Gvisor {
+    /// `runsc` is the program, `root` its state directory.
+    pub const fn new(runsc: PathBuf, root: PathBuf) -> Self {
+        Self { runsc, root }
+    }
+
+    /// The command that starts a sandbox from `bundle` and returns while it runs.
+    pub fn run_command(&self, id: &str, bundle: &Path, pid_file: &Path) -> Vec<String> {
+        let mut command = vec![self.runsc.display().to_string()];
+        command.extend(self.flags());
+        command.extend(["run", "--detach", "--pid-file"].map(str::to_owned));
+        command.extend([pid_file.display().to_string(), "--bundle".into(), bundle.display().to_string(), id.into()]);
+        command
+    }
+
+    /// The running sandbox's control socket.
+    pub fn control(&self, id: &str) -> Control {
+        Control { socket: self.root.join(format!("runsc-{id}.sock")), container: id.into() }
+    }
+
+    /// Sends a signal, by name or number, to the VM's first process.
+    ///
+    /// # Errors
+    /// [`EngineError`], also where it does not run any more.
+    pub async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
+        self.call("kill", &[id, signal], SIGNAL_TIMEOUT).await
+    }
+
+    /// Ends a sandbox and forgets it; an unknown one is fine.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn delete(&self, id: &str) -> Result<(), EngineError> {
+        if self.state_files(id).is_empty() {
+            return Ok(());
+        }
+        self.call("delete", &["-force", id], DELETE_TIMEOUT).await
+    }
+
+    /// Removes the state that a sandbox left whose processes are gone and which [`Self::delete`] could not remove.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn forget(&self, id: &str) -> std::io::Result<()> {
+        self.state_files(id).iter().try_for_each(|file| crate::sys::file::remove(file))
+    }
+
+    /// The VMs that the engine keeps state of.
+    pub fn known(&self) -> BTreeSet<VmId> {
+        let names = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        names.filter_map(|entry| id_in(entry.file_name().to_str()?)).collect()
+    }
+
+    /// The processes of this engine's sandboxes: those whose state directory is ours.
+    ///
+    /// # Errors
+    /// Where `/proc` can't be read.
+    pub fn processes(&self) -> std::io::Result<Vec<(ProcessRef, Option<VmId>)>> {
+        let own = [format!("--root={}", self.root.display()), self.root.display().to_string()];
+        let mut found = Vec::new();
+        for (process, arguments) in process::all()? {
+            let ours = arguments.iter().any(|word| *word == own[0])
+                || arguments.windows(2).any(|pair| pair[0] == "--root" && pair[1] == own[1]);
+            if ours {
+                found.push((process, arguments.iter().rev().find_map(|word| word.parse().ok())));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Asks a `runsc` for its version, such as `0.0~20240729.0` or `release-20240729.0`.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn version(runsc: &Path) -> Result<String, EngineError> {
+        let verb = "--version";
+        let mut command = tokio::process::Command::new(runsc);
+        command.arg(verb).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(VERSION_TIMEOUT, command.output())
+            .await
+            .map_err(|_| EngineError::Timeout { verb, timeout: VERSION_TIMEOUT })?
+            .map_err(|source| EngineError::Start { verb, source })?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.lines().find_map(|line| line.strip_prefix("runsc version "));
+        version
+            .map(|version| version.trim().chars().take(100).collect())
+            .ok_or_else(|| EngineError::Failed { verb, complaint: tail(&output.stderr) })
+    }
+
+    /// The files of its state directory that belong to a sandbox: `<id>_sandbox:<id>.state`, `.lock`, `runsc-<id>.sock`.
+    fn state_files(&self, id: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.contains(id)))
+            .map(|e| e.path())
+            .collect()
+    }
+
+    fn flags(&self) -> [String; 8] {
+        [
+            format!("--root={}", self.root.display()),
+            format!("--platform={PLATFORM}"),
+            "--network=sandbox".into(),
+            // Writes go to the VM's own disk, whose size is its limit; a memory overlay would count as memory.
+            "--overlay2=none".into(),
+            // Nobody but the sandbox writes to its volume.
+            "--file-access-mounts=exclusive".into(),
+            // An open connection must not abort a checkpoint.
+            "--net-disconnect-ok".into(),
+            "--cpu-num-from-quota".into(),
+            "--watchdog-action=log".into(),
+        ]
+    }
+
+    async fn call(&self, verb: &'static str, arguments: &[&str], timeout: Duration) -> Result<(), EngineError> {
+        let mut child = tokio::process::Command::new(&self.runsc)
+            .args(self.flags())
+            .arg(verb)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|source| EngineError::Start { verb, source })?;
+        let mut complaint = Vec::new();
+        let ended = tokio::time::timeout(timeout, async {
+            if let Some(stderr) = child.stderr.take() {
+                // What can't be read is only missing from the log.
+                let _ = stderr.take(COMPLAINT_MAX_BYTES).read_to_end(&mut complaint).await;
+            }
+            child.wait().await
+        });
+        let status = ended.await.map_err(|_| EngineError::Timeout { verb, timeout })?;
+        match status.map_err(|source| EngineError::Start { verb, source })?.success() {
+            true => Ok(()),
+            false => Err(EngineError::Failed { verb, complaint: tail(&complaint) }),
+        }
+    }
+}
+
+/// The VM id in the name of a state file.
+fn id_in(name: &str) -> Option<VmId> {
+    name.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
+}
+
+fn tail(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.trim();
+    text.chars().skip(text.chars().count().saturating_sub(1000)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_files_name_their_vm() {
+        let id: VmId = "e784996f346483".parse().expect("an id");
+        for name in ["e784996f346483_sandbox:e784996f346483.state", "runsc-e784996f346483.sock"] {
+            assert_eq!(id_in(name), Some(id.clone()), "{name}");
+        }
+        assert_eq!(id_in("canary_sandbox:canary.lock"), None);
+    }
+}

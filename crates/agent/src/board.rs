@@ -1,0 +1,139 @@
+//! What the host reports: the last state of each VM and image, each with the sequence number of its last change.
+//!
+//! Invariant: whoever asks for what changed after a number that this board gave out misses nothing, and sees each thing
+//! in its latest state. Numbers begin at the nanoseconds since boot, so that they grow over restarts of the agent; an
+//! older or an unknown number gets everything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cakework_core::id::VmId;
+use cakework_wire::host::{ImageReport, VmReport, WatchPage};
+use tokio::sync::watch;
+
+use crate::sys::clock;
+
+/// The reports of one host. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Board {
+    state: Arc<Mutex<State>>,
+    seq: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    first: u64,
+    seq: u64,
+    vms: BTreeMap<VmId, (u64, VmReport)>,
+    images: BTreeMap<String, (u64, ImageReport)>,
+}
+
+impl Board {
+    /// An empty board whose numbers begin at `first`.
+    pub fn new(first: u64) -> Self {
+        let state = State { first, seq: first, vms: BTreeMap::new(), images: BTreeMap::new() };
+        Self { state: Arc::new(Mutex::new(state)), seq: watch::Sender::new(first) }
+    }
+
+    /// An empty board for an agent that starts now.
+    pub fn starting_now() -> Self {
+        Self::new(clock::boottime_ns())
+    }
+
+    /// Puts up a VM's report; one of an earlier placement, or the same again, changes nothing.
+    pub fn vm(&self, report: VmReport) {
+        self.change(|state, seq| {
+            let old = state.vms.get(&report.vm_id);
+            if old.is_some_and(|(_, old)| old.generation > report.generation || *old == report) {
+                return false;
+            }
+            state.vms.insert(report.vm_id.clone(), (seq, report));
+            true
+        });
+    }
+
+    /// Puts up the images' reports: those that changed get a new number.
+    pub fn images(&self, reports: Vec<ImageReport>) {
+        for report in reports {
+            self.change(|state, seq| {
+                if state.images.get(&report.digest).is_some_and(|(_, old)| *old == report) {
+                    return false;
+                }
+                state.images.insert(report.digest.clone(), (seq, report));
+                true
+            });
+        }
+    }
+
+    /// What changed after `after`; everything where that is not a number of this board.
+    pub fn page(&self, after: u64) -> WatchPage {
+        let state = self.state();
+        let resync = after < state.first || after > state.seq;
+        let newer = |seq: u64| resync || seq > after;
+        WatchPage {
+            seq: state.seq,
+            resync,
+            vms: state.vms.values().filter(|(seq, _)| newer(*seq)).map(|(_, report)| report.clone()).collect(),
+            images: state.images.values().filter(|(seq, _)| newer(*seq)).map(|(_, report)| report.clone()).collect(),
+        }
+    }
+
+    /// Waits until there is something after `after`.
+    pub async fn newer_than(&self, after: u64) {
+        let mut seq = self.seq.subscribe();
+        // The sender lives as long as this board.
+        let _ = seq.wait_for(|seq| *seq != after).await;
+    }
+
+    fn change(&self, apply: impl FnOnce(&mut State, u64) -> bool) {
+        let mut state = self.state();
+        let next = state.seq + 1;
+        if apply(&mut state, next) {
+            state.seq = next;
+            drop(state);
+            self.seq.send_modify(|seq| *seq = (*seq).max(next));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cakework_core::id::Generation;
+    use cakework_wire::host::VmObservation;
+
+    fn report(generation: u64, observation: VmObservation) -> VmReport {
+        VmReport { vm_id: "e784996f346483".parse().expect("an id"), generation: Generation(generation), observation }
+    }
+
+    #[test]
+    fn changes_are_seen_once_and_a_stranger_sees_all() {
+        let board = Board::new(100);
+        assert_eq!(board.page(0), WatchPage { seq: 100, resync: true, vms: vec![], images: vec![] });
+        board.vm(report(2, VmObservation::Starting));
+        let page = board.page(100);
+        assert_eq!((page.seq, page.resync, page.vms.len()), (101, false, 1));
+        board.vm(report(2, VmObservation::Starting));
+        board.vm(report(1, VmObservation::Ending));
+        assert!(board.page(101).vms.is_empty(), "neither the same again nor an earlier placement is news");
+        for stranger in [0, 99, 102, u64::MAX] {
+            let page = board.page(stranger);
+            assert!(page.resync && page.vms.len() == 1, "{stranger}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_waiter_wakes_on_a_change() {
+        let board = Board::new(5);
+        let waiter = tokio::spawn({
+            let board = board.clone();
+            async move { board.newer_than(5).await }
+        });
+        board.vm(report(1, VmObservation::Starting));
+        tokio::time::timeout(std::time::Duration::from_secs(10), waiter).await.expect("it woke").expect("no panic");
+    }
+}

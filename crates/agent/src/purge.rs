@@ -1,0 +1,67 @@
+//! Removes all that an instance holds on this host beside its data directory.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use cakework_image::rootfs;
+
+use crate::AgentConfig;
+use crate::backend::gvisor::Gvisor;
+use crate::net::Network;
+use crate::sys::cgroup::{Cgroups, MONITORS};
+use crate::sys::{mounts, process};
+
+const KILL_WAIT: Duration = Duration::from_secs(10);
+const KILL_POLL: Duration = Duration::from_millis(10);
+
+/// Ends and removes all that an instance holds on this host: monitors, sandboxes, mounts, networks, control groups and
+/// the engine's state. Its data directory stays, and so do the records in it. Nothing there is fine.
+///
+/// # Errors
+/// Where something could not be removed; the rest was tried.
+pub async fn purge(config: &AgentConfig) -> anyhow::Result<()> {
+    let gvisor = Gvisor::new(config.runsc.clone(), config.runsc_root());
+    let cgroups = Cgroups::find(&config.instance, config.cgroup_parent.as_deref())?;
+    let killed = kill(&gvisor, &cgroups).await;
+    let network = Network::purge(&config.instance).await.context("removing the networks");
+    let local = tokio::task::spawn_blocking({
+        let config = config.clone();
+        move || {
+            for point in mounts::below(&config.dir)? {
+                rootfs::unmount(&point)?;
+            }
+            for group in cgroups.list() {
+                cgroups.remove(&group)?;
+            }
+            cgroups.remove_base()?;
+            crate::engine::sweep(&config.dir)?;
+            crate::sys::file::remove(&config.runsc_root())?;
+            anyhow::Ok(())
+        }
+    });
+    killed.and(network).and(local.await.context("removing mounts and control groups")?)
+}
+
+/// Monitors first: none of them may still be about to start a sandbox.
+async fn kill(gvisor: &Gvisor, cgroups: &Cgroups) -> anyhow::Result<()> {
+    let all_gone = async {
+        loop {
+            let mut gone = cgroups.kill(MONITORS);
+            for (process, _) in gvisor.processes()? {
+                process::kill(process);
+                gone = false;
+            }
+            for group in cgroups.list() {
+                gone &= cgroups.kill(&group);
+            }
+            if gone {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(KILL_POLL).await;
+        }
+    };
+    match tokio::time::timeout(KILL_WAIT, all_gone).await {
+        Ok(done) => done,
+        Err(_) => bail!("processes of this instance do not go"),
+    }
+}

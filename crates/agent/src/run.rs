@@ -1,0 +1,125 @@
+//! Puts the agent together, starts it and ends it.
+
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use cakework_image::{ImageStore, Unpacker};
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::gvisor::Gvisor;
+use crate::board::Board;
+use crate::config::AgentConfig;
+use crate::engine::{self, ProbeConfig};
+use crate::host::Host;
+use crate::net::Network;
+use crate::sys::cgroup::{Cgroups, MONITORS};
+use crate::vm::{self, Parts, Registry, VmDir};
+use crate::{capacity, serve};
+
+/// Open files that a process inside may have: what a host without `CAP_SYS_RESOURCE` still grants.
+const OPEN_FILES_MAX: u64 = 20_000;
+
+/// Runs the agent until `shutdown`; the VMs run on.
+///
+/// # Errors
+/// Where its directory, the networks, the image store or the socket can't be used. A missing engine is no error: the
+/// host protocol says so, and no VM is started.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // Everything below ends with this one, also where a later step fails.
+    let shutdown = shutdown.child_token();
+    let _ends_all = shutdown.clone().drop_guard();
+    let (host, capacity, cgroups) = tokio::task::spawn_blocking({
+        let config = config.clone();
+        move || lay_out(&config)
+    })
+    .await??;
+    let probe = ProbeConfig {
+        runsc: config.runsc.clone(),
+        program: config.program.clone(),
+        dir: config.dir.clone(),
+        instance: config.instance.clone(),
+        cgroup_parent: config.cgroup_parent.clone(),
+    };
+    let unpacker = Unpacker { program: config.program.clone(), args: vec!["unpack".into()] };
+    let (engine, network, images) = tokio::join!(
+        engine::probe(&probe),
+        Network::open(config.network.clone()),
+        ImageStore::open(&config.dir, config.images.clone(), unpacker),
+    );
+    let (network, images) = (network.context("preparing the networks")?, images.context("opening the image store")?);
+    let refusal = engine.as_ref().err().map(|gap| format!("{} {}", gap.reason, gap.fix));
+    match &engine {
+        Ok(engine) => tracing::info!(version = engine.version, canary_ms = engine.canary_ms, "gVisor runs here"),
+        Err(gap) => tracing::error!(reason = gap.reason, fix = gap.fix, "no VM can be started on this host"),
+    }
+    let board = Board::starting_now();
+    let parts = Arc::new(Parts {
+        images: images.clone(),
+        network,
+        gvisor: Gvisor::new(config.runsc.clone(), config.runsc_root()),
+        cgroups,
+        program: config.program.clone(),
+        logs: config.logs,
+        boot_id: host.boot_id.clone(),
+        open_files: open_files(),
+        board: board.clone(),
+        shutdown: shutdown.clone(),
+    });
+    let registry = Registry::new(Arc::clone(&parts), config.dir.clone(), capacity, refusal, host.draining);
+    vm::recover(&parts, &registry, &config.dir).await.context("taking up the VMs that are here")?;
+    board.images(images.reports());
+    let reporting = tokio::spawn(report_images(images.clone(), board.clone(), shutdown.clone()));
+    let state = Arc::new(serve::State {
+        host: Mutex::new(host),
+        dir: config.dir.clone(),
+        registry: registry.clone(),
+        images: images.clone(),
+        board,
+        engine: engine.ok(),
+        shutdown: shutdown.clone(),
+    });
+    let listener = serve::bind(&config.socket, config.socket_gid)?;
+    tracing::info!(socket = %config.socket.display(), "the host protocol is served");
+    let served = serve::serve(listener, state, config.network.edge_uid).await;
+    shutdown.cancel();
+    registry.shutdown().await;
+    images.shutdown().await;
+    reporting.await.context("reporting images")?;
+    served
+}
+
+fn lay_out(config: &AgentConfig) -> anyhow::Result<(Host, cakework_core::admission::Amounts, Cgroups)> {
+    for dir in [config.dir.clone(), VmDir::all(&config.dir), config.runsc_root()] {
+        make_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    let host = Host::open(&config.dir).context("reading host.json")?;
+    let capacity = capacity::measure(&config.capacity, &config.dir).context("measuring the host")?;
+    let cgroups = Cgroups::find(&config.instance, config.cgroup_parent.as_deref()).context("finding cgroups")?;
+    cgroups.make(MONITORS, None).context("making the monitors' control group")?;
+    engine::sweep(&config.dir).context("removing an old canary")?;
+    Ok((host, capacity, cgroups))
+}
+
+/// Root's alone: the disks and environments of strangers are in it.
+fn make_dir(dir: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+fn open_files() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.maximum.unwrap_or(OPEN_FILES_MAX).min(OPEN_FILES_MAX)
+}
+
+async fn report_images(images: ImageStore, board: Board, shutdown: CancellationToken) {
+    let mut changed = images.changed();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            still_there = changed.changed() => if still_there.is_err() { return },
+        }
+        board.images(images.reports());
+    }
+}

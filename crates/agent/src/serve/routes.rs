@@ -1,0 +1,201 @@
+//! The verbs of the host protocol: read the message, call, wrap the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State as Shared};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use cakework_core::id::{Generation, VmId};
+use cakework_core::isolation::Isolation;
+use cakework_core::limit;
+use cakework_wire::host::{
+    Accepted, Drain, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL, PROTOCOL_HEADER, PROTOCOL_OLDEST,
+    PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, WATCH_WAIT_MAX_MS, WatchPage,
+};
+use serde::Deserialize;
+
+use super::State;
+use super::problem::Problem;
+use crate::vm::Ask;
+
+type Answer<T> = Result<Json<Reply<T>>, Problem>;
+
+/// All verbs.
+pub fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/v1/host", get(host))
+        .route("/v1/host/drain", put(drain))
+        .route("/v1/watch", get(watch))
+        .route("/v1/vms/{vm}", put(put_vm).delete(delete_vm))
+        .route("/v1/vms/{vm}/stop", post(stop_vm))
+        .route("/v1/vms/{vm}/logs", post(logs))
+        .route("/v1/images/resolve", post(resolve))
+        .route("/v1/images/{digest}", put(pull).get(image))
+        .fallback(|| async { Problem::protocol("there is no such verb") })
+        .layer(axum::middleware::from_fn(check_protocol))
+        .layer(DefaultBodyLimit::max(limit::BODY_MAX_BYTES))
+        .with_state(state)
+}
+
+async fn check_protocol(request: Request, next: Next) -> Response {
+    let header = request.headers().get(PROTOCOL_HEADER).and_then(|value| value.to_str().ok());
+    match header.and_then(|value| value.parse::<u32>().ok()) {
+        Some(protocol) if protocol >= PROTOCOL_OLDEST => next.run(request).await,
+        Some(protocol) => Problem::protocol(format!(
+            "protocol {protocol} is too old: this host speaks {PROTOCOL_OLDEST} to {PROTOCOL}"
+        ))
+        .into_response(),
+        None => Problem::protocol(format!("the header {PROTOCOL_HEADER} is missing or no number")).into_response(),
+    }
+}
+
+/// Extractors whose refusals are problems of the protocol.
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(Problem))]
+struct Body<T>(T);
+
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Problem))]
+struct Path<T>(T);
+
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+struct Query<T>(T);
+
+macro_rules! refusals {
+    ($($rejection:ident),*) => {$(
+        impl From<$rejection> for Problem {
+            fn from(rejection: $rejection) -> Self {
+                Self::protocol(rejection.body_text())
+            }
+        }
+    )*};
+}
+refusals!(JsonRejection, PathRejection, QueryRejection);
+
+impl State {
+    fn reply<T>(&self, body: T) -> Answer<T> {
+        let host = self.host.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(Json(Reply { host_id: host.host_id.clone(), incarnation: host.incarnation.clone(), body }))
+    }
+
+    fn status(&self) -> HostStatus {
+        let (capacity, reserved) = self.registry.amounts();
+        HostStatus {
+            protocol: PROTOCOL,
+            isolation: self.engine.as_ref().map(|_| Isolation::Gvisor),
+            refusal: self.registry.refusal(),
+            engine: self.engine.as_ref().map(|engine| format!("{} {}", engine.engine, engine.version)),
+            capacity,
+            reserved,
+            draining: self.registry.draining(),
+        }
+    }
+}
+
+async fn host(Shared(state): Shared<Arc<State>>) -> Answer<HostStatus> {
+    state.reply(state.status())
+}
+
+async fn drain(Shared(state): Shared<Arc<State>>, Body(Drain { draining }): Body<Drain>) -> Answer<HostStatus> {
+    let saved = tokio::task::spawn_blocking({
+        let state = Arc::clone(&state);
+        move || {
+            let mut host = state.host.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            host.draining = draining;
+            host.save(&state.dir)
+        }
+    });
+    saved.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|error| Problem::internal(&error))?;
+    state.registry.set_draining(draining);
+    state.reply(state.status())
+}
+
+#[derive(Deserialize)]
+struct WatchQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+async fn watch(Shared(state): Shared<Arc<State>>, Query(query): Query<WatchQuery>) -> Answer<WatchPage> {
+    let wait = Duration::from_millis(query.wait_ms.min(WATCH_WAIT_MAX_MS));
+    let news = async {
+        while is_empty(&state.board.page(query.after)) {
+            state.board.newer_than(query.after).await;
+        }
+    };
+    tokio::select! {
+        () = news => {}
+        () = tokio::time::sleep(wait) => {}
+        () = state.shutdown.cancelled() => {}
+    }
+    state.reply(state.board.page(query.after))
+}
+
+const fn is_empty(page: &WatchPage) -> bool {
+    !page.resync && page.vms.is_empty() && page.images.is_empty()
+}
+
+async fn put_vm(
+    Shared(state): Shared<Arc<State>>,
+    Path(vm): Path<VmId>,
+    Body(put): Body<PutVm>,
+) -> Answer<PutVmAnswer> {
+    let answer = state.registry.put(vm, put).await?;
+    state.reply(answer)
+}
+
+async fn stop_vm(Shared(state): Shared<Arc<State>>, Path(vm): Path<VmId>, Body(end): Body<EndVm>) -> Answer<Accepted> {
+    state.registry.end(vm, end.generation, Ask::Stop).await?;
+    state.reply(Accepted {})
+}
+
+#[derive(Deserialize)]
+struct DeleteQuery {
+    generation: Generation,
+}
+
+async fn delete_vm(
+    Shared(state): Shared<Arc<State>>,
+    Path(vm): Path<VmId>,
+    Query(query): Query<DeleteQuery>,
+) -> Answer<Accepted> {
+    state.registry.end(vm, query.generation, Ask::Kill).await?;
+    state.reply(Accepted {})
+}
+
+async fn logs(
+    Shared(state): Shared<Arc<State>>,
+    Path(vm): Path<VmId>,
+    Body(request): Body<LogRequest>,
+) -> Answer<LogPage> {
+    let dir = state.registry.logs(&vm).ok_or_else(|| Problem::unknown("VM"))?;
+    let page = tokio::task::spawn_blocking(move || crate::logs::read_page(&dir, &request.query)).await;
+    let page = page.map_err(|error| Problem::internal(&error))?.map_err(|error| Problem::internal(&error))?;
+    state.reply(page)
+}
+
+async fn resolve(Shared(state): Shared<Arc<State>>, Body(request): Body<ResolveImage>) -> Answer<ResolvedImage> {
+    let resolved = state.images.resolve(&request).await?;
+    state.reply(resolved)
+}
+
+async fn pull(
+    Shared(state): Shared<Arc<State>>,
+    Path(digest): Path<String>,
+    Body(request): Body<PullImage>,
+) -> Answer<ImageReport> {
+    let report = state.images.pull(&digest, &request).await?;
+    state.reply(report)
+}
+
+async fn image(Shared(state): Shared<Arc<State>>, Path(digest): Path<String>) -> Answer<ImageReport> {
+    let report = state.images.report(&digest).ok_or_else(|| Problem::unknown("image"))?;
+    state.reply(report)
+}

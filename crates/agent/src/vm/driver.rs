@@ -1,0 +1,437 @@
+//! The one task that owns a VM: it takes it from phase to phase, and survives its own end by what it wrote down.
+//!
+//! Invariant: the record in memory is the record on disk, or a later one whose writing failed; what differs is found
+//! again by name. Wishes for the VM's end reach it as a value that only ever grows, so that none is lost or queued.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cakework_core::id::VmId;
+use cakework_core::phase::{Phase, PhaseEvent, advance};
+use cakework_image::{Image, ImageStore};
+use cakework_wire::host::ProblemCode;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::clean;
+use super::dir::VmDir;
+use super::prepare::{self, Prepared};
+use super::record::{Ask, Assignment, Cause, Record};
+use super::watcher::{self, Begin};
+use crate::backend::gvisor::{self, Gvisor};
+use crate::board::Board;
+use crate::logs::LogConfig;
+use crate::monitor::plan::{Answer, Booted};
+use crate::net::Network;
+use crate::sys::cgroup::Cgroups;
+use crate::sys::clock;
+use crate::sys::file::{self, Survives};
+use crate::sys::process::{Process, ProcessRef};
+
+/// Time between two looks at a boot that another agent began.
+const BOOT_LOOK: Duration = Duration::from_millis(50);
+/// Time before a monitor that died is replaced, doubled while they go on dying.
+const MONITOR_BACKOFF_MIN: Duration = Duration::from_millis(50);
+const MONITOR_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// What all drivers share.
+#[derive(Debug)]
+pub struct Parts {
+    /// Images.
+    pub images: ImageStore,
+    /// Networks.
+    pub network: Network,
+    /// The engine.
+    pub gvisor: Gvisor,
+    /// Control groups.
+    pub cgroups: Cgroups,
+    /// The `cakework` program.
+    pub program: PathBuf,
+    /// The limits of each log.
+    pub logs: LogConfig,
+    /// This boot.
+    pub boot_id: String,
+    /// Open files that a process inside may have.
+    pub open_files: u64,
+    /// Where states are reported.
+    pub board: Board,
+    /// The agent ends; VMs run on.
+    pub shutdown: CancellationToken,
+}
+
+/// A VM's owner.
+#[derive(Debug)]
+pub struct Driver {
+    pub(super) parts: Arc<Parts>,
+    pub(super) vm: VmId,
+    pub(super) dir: VmDir,
+    pub(super) assignment: Assignment,
+    pub(super) record: Record,
+    asks: watch::Receiver<Ask>,
+    resumed: bool,
+    image: Option<Arc<Image>>,
+    pub(super) monitor: Option<Process>,
+    sandbox: Option<Process>,
+}
+
+/// Why a phase was left without an event: the agent ends.
+struct Shutdown;
+
+type Next = Result<PhaseEvent, Shutdown>;
+
+impl Driver {
+    /// The driver of a VM as its files say. `resumed`: another agent drove it.
+    pub const fn new(
+        parts: Arc<Parts>,
+        vm: VmId,
+        dir: VmDir,
+        assignment: Assignment,
+        record: Record,
+        asks: watch::Receiver<Ask>,
+        resumed: bool,
+    ) -> Self {
+        Self { parts, vm, dir, assignment, record, asks, resumed, image: None, monitor: None, sandbox: None }
+    }
+
+    /// Takes the VM to its end; `None` where the agent ended first. The last state is left to the caller to report.
+    pub async fn run(mut self) -> Option<Record> {
+        if self.resumed
+            && let Some(event) = self.resume().await.ok()?
+        {
+            self.apply(event).await;
+        }
+        while self.record.phase != Phase::Ended {
+            let next = match self.record.phase {
+                Phase::Admitted => self.await_image().await,
+                Phase::Preparing => self.prepare().await,
+                Phase::Running | Phase::Stopping => self.watch().await,
+                Phase::Cleaning | Phase::Ended => self.clean().await,
+            };
+            self.apply(next.ok()?).await;
+        }
+        Some(self.record)
+    }
+
+    /// Finds out what became of a VM that another agent drove; the event that it missed.
+    async fn resume(&mut self) -> Result<Option<PhaseEvent>, Shutdown> {
+        if self.record.boot_id != self.parts.boot_id {
+            return Ok(Some(PhaseEvent::Failed));
+        }
+        match self.record.phase {
+            Phase::Cleaning | Phase::Ended => Ok(None),
+            Phase::Admitted => {
+                // A record that was not written may hide that more had been made.
+                if let Err(error) = clean::undo(self).await {
+                    tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "nothing could be undone");
+                    return Ok(Some(self.fail("the host was restarted while the VM was being made")));
+                }
+                Ok(None)
+            }
+            Phase::Preparing => self.resume_boot().await.map(Some),
+            Phase::Running | Phase::Stopping => {
+                self.monitor = self.record.monitor.and_then(Process::open);
+                self.sandbox = self.record.sandbox.and_then(Process::open);
+                Ok(self.sandbox.is_none().then_some(PhaseEvent::SandboxEnded))
+            }
+        }
+    }
+
+    /// A boot goes on without the agent. Where none was begun, or it left nothing, the preparation begins anew.
+    async fn resume_boot(&mut self) -> Next {
+        let monitor = self.record.monitor.and_then(Process::open);
+        let monitor = monitor.or_else(|| watcher::find(&self.parts.cgroups, &self.dir).and_then(Process::open));
+        if let Some(monitor) = &monitor {
+            while watcher::booted(&self.dir).is_none() {
+                tokio::select! {
+                    () = monitor.ended() => break,
+                    () = tokio::time::sleep(BOOT_LOOK) => {}
+                    () = self.parts.shutdown.cancelled() => return Err(Shutdown),
+                    () = clock::sleep_until(Some(self.assignment.start_by_ms)) => break,
+                }
+            }
+        }
+        let booted = watcher::booted(&self.dir);
+        if let Some(booted) = booted.filter(|booted| booted.boot_id == self.parts.boot_id) {
+            self.monitor = monitor;
+            return Ok(self.came_up(&booted));
+        }
+        if let Some(monitor) = monitor {
+            monitor.kill();
+        }
+        if clean::undo(self).await.is_err() {
+            // Cleaning tries again until it succeeds.
+            self.fail("the host was restarted while the VM was being made");
+            return Ok(PhaseEvent::Failed);
+        }
+        Ok(PhaseEvent::ImageReady)
+    }
+
+    async fn await_image(&mut self) -> Next {
+        let parts = Arc::clone(&self.parts);
+        let digest = self.assignment.spec.image_digest.clone();
+        let ready = async {
+            let mut changed = parts.images.changed();
+            loop {
+                match parts.images.ready(&digest).await {
+                    // The api says anew which images it wants: after a restart this may come first.
+                    Err(problem) if problem.code == ProblemCode::Unknown => {
+                        let _ = changed.changed().await;
+                    }
+                    other => return other,
+                }
+            }
+        };
+        tokio::select! {
+            image = ready => match image {
+                Ok(image) => {
+                    self.image = Some(image);
+                    Ok(PhaseEvent::ImageReady)
+                }
+                Err(problem) => Ok(self.fail(&format!("the image can't be used: {}", problem.message))),
+            },
+            event = asked(&mut self.asks, Ask::Nothing) => Ok(self.obey(event)),
+            () = clock::sleep_until(Some(self.assignment.start_by_ms)) => {
+                Ok(self.fail("the image did not arrive in time"))
+            }
+            () = parts.shutdown.cancelled() => Err(Shutdown),
+        }
+    }
+
+    async fn prepare(&mut self) -> Next {
+        let image = match self.image.take() {
+            Some(image) => image,
+            None => match self.parts.images.ready(&self.assignment.spec.image_digest).await {
+                Ok(image) => image,
+                Err(problem) => return Ok(self.fail(&format!("the image can't be used: {}", problem.message))),
+            },
+        };
+        // Each step is bounded and none may be dropped halfway: a wish for the end is heard when it is done.
+        let prepared = prepare::prepare(&self.parts, &self.vm, &self.dir, &self.assignment, image).await;
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "a VM could not be prepared");
+                return Ok(self.fail(&error.for_owner()));
+            }
+        };
+        self.record.address = Some(prepared.address);
+        self.boot(&prepared).await
+    }
+
+    async fn boot(&mut self, prepared: &Prepared) -> Next {
+        let started = match self.start_monitor(Begin::Boot).await {
+            Ok(started) => started,
+            Err(error) => {
+                tracing::error!(vm = %self.vm, %error, "the monitor could not be started");
+                return Ok(self.fail("the host could not start the VM's monitor"));
+            }
+        };
+        let answer = async {
+            self.record.monitor = Some(started.process.name());
+            save(&self.dir, &self.record, Survives::Process).await;
+            watcher::answer(started.stdout).await
+        };
+        let answer = tokio::select! {
+            answer = answer => answer,
+            ask = asked(&mut self.asks, Ask::Nothing) => {
+                self.monitor = Some(started.process);
+                return Ok(self.obey(ask));
+            }
+            () = clock::sleep_until(Some(self.assignment.start_by_ms)) => {
+                self.monitor = Some(started.process);
+                return Ok(self.fail("the sandbox did not start in time"));
+            }
+            () = self.parts.shutdown.cancelled() => return Err(Shutdown),
+        };
+        self.monitor = Some(started.process);
+        match answer {
+            Some(Answer::Started(booted)) => Ok(self.came_up(&booted)),
+            Some(Answer::Failed { message }) => {
+                tracing::warn!(vm = %self.vm, %message, "the sandbox did not start");
+                Ok(self.fail(&gvisor::explain(&message, &prepared.program)))
+            }
+            None => {
+                let last_words = watcher::last_words(&self.dir);
+                tracing::error!(vm = %self.vm, %last_words, "the monitor ended without an answer");
+                Ok(self.fail("the VM's monitor failed; the host's operator finds the cause in the agent's log"))
+            }
+        }
+    }
+
+    fn came_up(&mut self, booted: &Booted) -> PhaseEvent {
+        let name = ProcessRef { pid: booted.sandbox_pid, start_time: booted.start_time };
+        self.record.sandbox = Some(name);
+        self.record.monitor = self.monitor.as_ref().map(Process::name);
+        self.record.end_by_ms =
+            self.assignment.timeout_ms.map(|timeout_ms| clock::boottime_ms().saturating_add(timeout_ms));
+        // It may have run and ended already: watching it says so.
+        self.sandbox = Process::open(name);
+        PhaseEvent::Up
+    }
+
+    async fn watch(&mut self) -> Next {
+        if self.record.phase == Phase::Stopping {
+            self.signal().await;
+        }
+        let mut backoff = MONITOR_BACKOFF_MIN;
+        loop {
+            let Some(sandbox) = &self.sandbox else { return Ok(PhaseEvent::SandboxEnded) };
+            let (deadline_ms, heard) = match self.record.phase {
+                Phase::Stopping => (self.record.kill_by_ms, Ask::Stop),
+                _ => (self.record.end_by_ms, Ask::Nothing),
+            };
+            let monitor = async {
+                match &self.monitor {
+                    Some(monitor) => monitor.ended().await,
+                    None => tokio::time::sleep(backoff).await,
+                }
+            };
+            tokio::select! {
+                () = sandbox.ended() => return Ok(PhaseEvent::SandboxEnded),
+                ask = asked(&mut self.asks, heard) => return Ok(self.obey(ask)),
+                () = clock::sleep_until(deadline_ms) => return Ok(self.time_is_over()),
+                () = self.parts.shutdown.cancelled() => return Err(Shutdown),
+                () = monitor => {}
+            }
+            match self.monitor.take() {
+                // It ends right after its sandbox, too: only the next round tells a death from that.
+                Some(_) => {}
+                None => {
+                    backoff = (backoff * 2).min(MONITOR_BACKOFF_MAX);
+                    self.replace_monitor().await;
+                }
+            }
+        }
+    }
+
+    async fn replace_monitor(&mut self) {
+        match self.start_monitor(Begin::Attach).await {
+            Ok(started) => {
+                tracing::warn!(vm = %self.vm, "the VM's monitor was gone and is replaced");
+                self.record.monitor = Some(started.process.name());
+                self.monitor = Some(started.process);
+                save(&self.dir, &self.record, Survives::Process).await;
+            }
+            Err(error) => tracing::error!(vm = %self.vm, %error, "the VM's monitor could not be replaced"),
+        }
+    }
+
+    async fn start_monitor(&self, begin: Begin) -> std::io::Result<watcher::Started> {
+        let (parts, dir) = (Arc::clone(&self.parts), self.dir.clone());
+        let started = tokio::task::spawn_blocking(move || watcher::start(&parts.program, &parts.cgroups, &dir, begin));
+        started.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
+    /// Sends the image's stop signal; where that fails, the grace time ends now.
+    async fn signal(&mut self) {
+        let image = self.parts.images.ready(&self.assignment.spec.image_digest).await.ok();
+        let wanted = image.and_then(|image| image.config.config().as_ref()?.stop_signal().clone());
+        let signal = stop_signal(wanted.as_deref());
+        if let Err(error) = self.parts.gvisor.signal(self.vm.as_str(), signal).await {
+            tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "the stop signal was not sent");
+            self.record.kill_by_ms = Some(clock::boottime_ms());
+        }
+    }
+
+    async fn clean(&mut self) -> Next {
+        clean::clean(self).await.map(|()| PhaseEvent::Clean).ok_or(Shutdown)
+    }
+
+    fn obey(&mut self, ask: Ask) -> PhaseEvent {
+        self.record.cause.get_or_insert(Cause::Asked);
+        if ask == Ask::Kill {
+            return PhaseEvent::KillAsked;
+        }
+        self.record.kill_by_ms = Some(clock::boottime_ms().saturating_add(self.assignment.spec.stop_grace_ms));
+        PhaseEvent::StopAsked
+    }
+
+    fn time_is_over(&mut self) -> PhaseEvent {
+        if self.record.phase == Phase::Running {
+            self.record.cause.get_or_insert(Cause::Timeout);
+            self.record.kill_by_ms = Some(clock::boottime_ms().saturating_add(self.assignment.spec.stop_grace_ms));
+        }
+        PhaseEvent::TimeoutPassed
+    }
+
+    fn fail(&mut self, why: &str) -> PhaseEvent {
+        self.record.failure.get_or_insert_with(|| why.to_owned());
+        PhaseEvent::Failed
+    }
+
+    /// The only place where a phase changes: on disk first, then for everyone to see.
+    async fn apply(&mut self, event: PhaseEvent) {
+        let next = advance(self.record.phase, event);
+        if next == self.record.phase {
+            return;
+        }
+        self.record.phase = next;
+        let survives = if next == Phase::Ended { Survives::PowerLoss } else { Survives::Process };
+        save(&self.dir, &self.record, survives).await;
+        // The end is reported by whoever gives back the reservation, after that.
+        if next != Phase::Ended {
+            self.parts.board.vm(self.record.report(&self.vm));
+        }
+    }
+}
+
+/// Waits for a wish that goes beyond what was `heard`.
+async fn asked(asks: &mut watch::Receiver<Ask>, heard: Ask) -> Ask {
+    let beyond = asks.wait_for(|ask| *ask > heard).await.map(|ask| *ask);
+    match beyond {
+        Ok(ask) => ask,
+        // Nobody can ask any more: the registry is gone because the agent ends.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Writes a record. A failure is not the VM's end: the next start of the agent finds by name what the record lacks.
+pub(super) async fn save(dir: &VmDir, record: &Record, survives: Survives) {
+    let (path, record) = (dir.record(), record.clone());
+    let written = tokio::task::spawn_blocking(move || file::write_json(&path, &record, survives));
+    let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    if let Err(error) = written {
+        tracing::error!(path = %dir.record().display(), %error, "a VM's record could not be written");
+    }
+}
+
+/// The signal that an image wants, if it is a name or number that the engine can't misread; else `TERM`.
+fn stop_signal(wanted: Option<&str>) -> &str {
+    match wanted {
+        Some(signal) if !signal.is_empty() && signal.len() <= 16 && signal.bytes().all(is_signal_byte) => signal,
+        _ => "TERM",
+    }
+}
+
+fn is_signal_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'+'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_stop_signal_is_not_passed_on() {
+        for (wanted, sent) in [
+            (None, "TERM"),
+            (Some(""), "TERM"),
+            (Some("SIGQUIT"), "SIGQUIT"),
+            (Some("9"), "9"),
+            (Some("RTMIN+3"), "RTMIN+3"),
+            (Some("--all"), "TERM"),
+            (Some("TERM\n"), "TERM"),
+        ] {
+            assert_eq!(stop_signal(wanted), sent, "{wanted:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wish_is_heard_once_and_a_stronger_one_again() {
+        let (sender, mut asks) = watch::channel(Ask::Stop);
+        assert_eq!(asked(&mut asks, Ask::Nothing).await, Ask::Stop);
+        sender.send_modify(|ask| *ask = Ask::Kill);
+        assert_eq!(asked(&mut asks, Ask::Stop).await, Ask::Kill);
+    }
+}

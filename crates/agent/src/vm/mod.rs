@@ -1,0 +1,26 @@
+//! The VMs of this host: one task per VM owns its state, from admission to the last file removed.
+//!
+//! ```text
+//! host protocol ── Registry ── asks ──> Driver ── prepare ── watch ── clean ──> record.json, board
+//!                     └ admission, slots, assignment.json
+//! ```
+//! Invariants: a phase changes only by [`cakework_core::phase::advance`], in the driver, which writes it down before it
+//! acts on it; what a VM takes from the host has a name that derives from its id or its record, so that the next start
+//! of the agent finds it; memory, disk and slots are reserved before an admission is answered.
+
+mod clean;
+mod dir;
+mod driver;
+mod exit;
+mod prepare;
+mod record;
+mod recover;
+mod registry;
+mod watcher;
+
+pub use dir::VmDir;
+pub use driver::Parts;
+pub use record::Ask;
+pub use recover::recover;
+pub use registry::Registry;
+pub use watcher::{Begin, answer, exited, start as start_monitor};

@@ -1,0 +1,197 @@
+//! Makes all that a sandbox needs: its root on a disk of its own, its volume, its network, its control group and its
+//! bundle; what does not depend on each other at the same time.
+//!
+//! Nothing here is undone on failure: [`super::clean`] takes it all away by name, however far it came.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cakework_core::id::VmId;
+use cakework_core::spec::VmSpec;
+use cakework_image::Image;
+use cakework_image::rootfs::{self, RootfsError, User};
+
+use super::dir::VmDir;
+use super::driver::Parts;
+use super::record::Assignment;
+use crate::backend::gvisor::bundle::{self, FirstProcess, Unstartable};
+use crate::monitor::plan::Plan;
+use crate::net::{GUEST, NetError};
+use crate::sys::cgroup::Limits;
+use crate::sys::clock;
+use crate::sys::file::{self, Survives};
+
+/// Threads and processes of the host in one VM's control group: below about 2000 the sandbox dies where the guest's
+/// `fork` should fail.
+const PIDS_MAX: u64 = 8192;
+
+/// Why a VM could not be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The image and the request make no process.
+    #[error(transparent)]
+    Unstartable(#[from] Unstartable),
+    /// Its root, disk or volume.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// Its network.
+    #[error("the network could not be made")]
+    Net(#[from] NetError),
+    /// Something else of the host's.
+    #[error("could not {doing}")]
+    Host {
+        /// What was tried.
+        doing: &'static str,
+        /// What the host said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl PrepareError {
+    /// A sentence for the VM's owner.
+    pub fn for_owner(&self) -> String {
+        match self {
+            Self::Unstartable(error) => error.to_string(),
+            Self::Rootfs(
+                error @ (RootfsError::TooManyLayers { .. }
+                | RootfsError::NoSuchUser { .. }
+                | RootfsError::Unusable { .. }
+                | RootfsError::NoSpace(_)),
+            ) => error.to_string(),
+            Self::Rootfs(RootfsError::Host { .. }) | Self::Net(_) | Self::Host { .. } => {
+                "the host could not prepare the VM; its operator finds the cause in the agent's log".into()
+            }
+        }
+    }
+}
+
+/// A VM that only has to be booted.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Its address, visible from the host.
+    pub address: Ipv4Addr,
+    /// The program that its first process runs.
+    pub program: String,
+}
+
+/// Prepares a VM; what a call before it left is taken up or replaced.
+///
+/// # Errors
+/// [`PrepareError`].
+pub async fn prepare(
+    parts: &Arc<Parts>,
+    vm: &VmId,
+    dir: &VmDir,
+    assignment: &Assignment,
+    image: Arc<Image>,
+) -> Result<Prepared, PrepareError> {
+    let network = parts.network.attach(vm, assignment.slot, assignment.spec.port);
+    let disks = blocking({
+        let (vm, dir, assignment) = (vm.clone(), dir.clone(), assignment.clone());
+        move || lay_out(&vm, &dir, &assignment, &image)
+    });
+    let group = blocking({
+        let (parts, vm, spec) = (Arc::clone(parts), vm.clone(), assignment.spec.clone());
+        move || parts.cgroups.make(vm.as_str(), Some(&limits(&spec))).map_err(host("make the control group"))
+    });
+    // All of them end, also if one fails: nothing may still be taking something while it is taken away.
+    let (network, disks, group) = tokio::join!(network, disks, group);
+    let (attachment, (process, user)) = (network?, disks?);
+    group?;
+    let program = process.args.first().cloned().unwrap_or_default();
+    let (parts, vm, dir, assignment) = (Arc::clone(parts), vm.clone(), dir.clone(), assignment.clone());
+    let netns = attachment.netns;
+    blocking(move || write_bundle(&parts, &vm, &dir, &assignment, &process, &user, netns)).await?;
+    Ok(Prepared { address: attachment.address, program })
+}
+
+/// What a VM of this specification may use of its host.
+pub fn limits(spec: &VmSpec) -> Limits {
+    Limits { memory_bytes: u64::from(spec.memory_mib) << 20, cpu_milli: u64::from(spec.cpu) * 1000, pids: PIDS_MAX }
+}
+
+fn lay_out(
+    vm: &VmId,
+    dir: &VmDir,
+    assignment: &Assignment,
+    image: &Image,
+) -> Result<(FirstProcess, User), PrepareError> {
+    let spec = &assignment.spec;
+    for dir in [dir.bundle(), dir.run()] {
+        std::fs::create_dir_all(&dir).map_err(host("make the VM's directories"))?;
+    }
+    rootfs::make_disk(&dir.disk_file(), u64::from(spec.disk_mib))?;
+    rootfs::mount_disk(&dir.disk_file(), &dir.disk())?;
+    rootfs::mount_overlay(&image.layers, &dir.disk(), &dir.rootfs())?;
+    let root = dir.rootfs();
+    let hostname = vm.as_str();
+    let config = image.config.config().as_ref();
+    let user = rootfs::find_user(&root, config.and_then(|config| config.user().as_deref()).unwrap_or(""))?;
+    let process = bundle::first_process(&image.config, spec, &user, hostname)?;
+    rootfs::make_dir(&root, "/tmp", 0o1777)?;
+    for (path, content, mode) in bundle::files(hostname, GUEST.address, GUEST.resolver) {
+        rootfs::write_file(&root, path, content.as_bytes(), mode)?;
+    }
+    rootfs::make_dir(&root, &process.cwd, 0o755)?;
+    if let Some(volume_gb) = spec.volume_gb {
+        rootfs::make_dir(&root, bundle::VOLUME_PATH, 0o755)?;
+        rootfs::make_disk(&dir.volume_file(), u64::from(volume_gb) * 1024)?;
+        rootfs::mount_disk(&dir.volume_file(), &dir.volume())?;
+        own_volume(dir, &user).map_err(host("give the volume to the VM's user"))?;
+    }
+    Ok((process, user))
+}
+
+/// A new volume is empty and belongs to whom the first process runs as.
+fn own_volume(dir: &VmDir, user: &User) -> std::io::Result<()> {
+    file::remove(&dir.volume().join("lost+found"))?;
+    std::os::unix::fs::chown(dir.volume(), Some(user.uid), Some(user.gid))
+}
+
+fn write_bundle(
+    parts: &Parts,
+    vm: &VmId,
+    dir: &VmDir,
+    assignment: &Assignment,
+    process: &FirstProcess,
+    user: &User,
+    netns: PathBuf,
+) -> Result<(), PrepareError> {
+    let (root, volume) = (dir.rootfs(), dir.volume());
+    let cgroup = parts.cgroups.path_of(vm.as_str());
+    let spec = &assignment.spec;
+    let places = bundle::Parts {
+        root: &root,
+        volume: spec.volume_gb.is_some().then_some(volume.as_path()),
+        netns: Some(&netns),
+        cgroup: &cgroup,
+        open_files: parts.open_files,
+    };
+    let config = bundle::config(process, user, spec, vm.as_str(), places);
+    file::write_json(&dir.bundle().join("config.json"), &config, Survives::Process)
+        .map_err(host("write the bundle"))?;
+    let plan = Plan {
+        generation: assignment.generation,
+        command: parts.gvisor.run_command(vm.as_str(), &dir.bundle(), &dir.pid_file()),
+        pid_file: dir.pid_file(),
+        control: Some(parts.gvisor.control(vm.as_str())),
+        boot_timeout_ms: assignment.start_by_ms.saturating_sub(clock::boottime_ms()).max(1),
+        logs: parts.logs,
+    };
+    file::write_json(&dir.plan(), &plan, Survives::Process).map_err(host("write the monitor's plan"))
+}
+
+fn host(doing: &'static str) -> impl Fn(std::io::Error) -> PrepareError {
+    move |source| PrepareError::Host { doing, source }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static,
+) -> Result<T, PrepareError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(host("go on: a step of the preparation panicked")(std::io::Error::other(error))),
+    }
+}

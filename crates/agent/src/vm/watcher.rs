@@ -1,10 +1,9 @@
 //! The agent's end of a VM's monitor: starting it, finding it again, hearing its answer.
 //!
-//! A monitor belongs to nobody: it is in a process group and a control group of its own, it is not killed when the
+//! A monitor belongs to nobody: it makes itself a session, it is in a control group of its own, it is not killed when the
 //! agent is dropped, and the one pipe between the two may break.
 
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -56,7 +55,6 @@ pub fn start(program: &std::path::Path, cgroups: &Cgroups, dir: &VmDir, begin: B
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .current_dir("/")
-        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(stderr)

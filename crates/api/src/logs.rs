@@ -1,0 +1,31 @@
+//! Logs.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A page of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Logs {
+    /// The lines, in the order that was asked for.
+    pub lines: Vec<LogLine>,
+    /// Token of the next page. Without it the log was read to its end for now (or to its beginning).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pagination: Option<String>,
+    /// `from` of the query: pass it back with `pagination`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// `to` of the query: pass it back with `pagination`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// A line of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLine {
+    /// Unix time in milliseconds.
+    pub timestamp: u64,
+    /// `info` for standard output, `error` for standard error; a JSON line keeps its own.
+    pub level: String,
+    /// The text.
+    pub message: String,
+}

@@ -1,0 +1,160 @@
+//! Problems: the closed list of codes, and the body that every failure has (RFC 9457).
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The body of every failure, `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// A URI that names the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:cakework:problem:unknown_vm")]
+    pub kind: String,
+    /// What the code means, the same for every occurrence.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// The path of the request.
+    pub instance: String,
+    /// The word that programs branch on.
+    pub code: ErrorCode,
+    /// The field or parameter that is wrong, where one is: `envVars.A B`, `command[2]`, `batch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Names the request in the server's log; the header `x-request-id` says it too.
+    pub request_id: String,
+    /// What to do about it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+macro_rules! codes {
+    ($( $(#[$doc:meta])* $name:ident $code:literal $status:literal $title:literal $(, fix: $fix:literal)? ; )*) => {
+        /// Every code. Codes are only ever added.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        pub enum ErrorCode {
+            $(
+                #[doc = $title]
+                #[serde(rename = $code)]
+                $name,
+            )*
+        }
+
+        impl ErrorCode {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code),* }
+            }
+
+            /// The HTTP status it comes with.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status),* }
+            }
+
+            /// What it means.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+
+            /// What to do about it, where that is always the same.
+            pub const fn fix(self) -> Option<&'static str> {
+                match self { $(Self::$name => codes!(@fix $($fix)?)),* }
+            }
+        }
+    };
+    (@fix) => { None };
+    (@fix $fix:literal) => { Some($fix) };
+}
+
+codes! {
+    MissingKey "missing_key" 401 "The request carries no API key",
+        fix: "Send the header X-Api-Key. `cakework key create` makes a key.";
+    InvalidKey "invalid_key" 401 "There is no such API key",
+        fix: "Check the header X-Api-Key. `cakework key list` shows the keys that exist.";
+    RevokedKey "revoked_key" 401 "The API key was revoked", fix: "Use another key.";
+    ExpiredKey "expired_key" 401 "The API key has expired", fix: "Use another key.";
+    Scope "scope" 403 "The API key's scope does not allow this",
+        fix: "Use a key with the scope that `detail` names.";
+    QuotaExceeded "quota_exceeded" 403 "The account has as much as it may have",
+        fix: "Stop VMs that are no longer needed, or have the operator raise the account's limits.";
+
+    InvalidJson "invalid_json" 400 "The body is not JSON";
+    UnknownField "unknown_field" 400 "A field or parameter that this operation does not have";
+    MissingField "missing_field" 400 "A required field is missing";
+    WrongType "wrong_type" 400 "A field has the wrong type";
+    OutOfRange "out_of_range" 400 "A value is outside its range";
+    TooLong "too_long" 400 "A value is longer than allowed";
+    InvalidValue "invalid_value" 400 "A value is not one of those allowed";
+    InvalidEnv "invalid_env" 400 "An environment variable can't be set",
+        fix: "Names are not empty and hold no `=`, NUL or newline; values hold no NUL.";
+    InvalidCommand "invalid_command" 400 "The command can't be run",
+        fix: "Send at least one word, none with a NUL.";
+    InvalidTenant "invalid_tenant" 400 "The tenant is not a valid name",
+        fix: "Send 1 to 128 bytes without control characters.";
+    InvalidMetadata "invalid_metadata" 400 "The metadata can't be kept";
+    InvalidDate "invalid_date" 400 "A date is in no known form",
+        fix: "Send ISO 8601 with an offset, such as 2022-07-19T13:32:56+0000.";
+    InvalidPageToken "invalid_page_token" 400 "The page token was not given out for this query",
+        fix: "Pass `pagination` back as it was returned, with the same order.";
+    BodyTooLarge "body_too_large" 413 "The body is larger than this server reads";
+    BodyTimeout "body_timeout" 408 "The body did not arrive in time";
+
+    RegistryUnauthorized "registry_unauthorized" 400 "The registry refused the credential, or wants one",
+        fix: "Send `password` (and `username`, where it is not AWS). An ECR password is valid for 12 hours.";
+    ImageNotFound "image_not_found" 400 "The registry does not know the image",
+        fix: "Check repository and tag; some registries also say so when the credential lacks the right.";
+    ImageArchitecture "image_architecture" 400 "The image is not built for the hosts' architecture",
+        fix: "Build it for that platform, or push a multi-platform index.";
+    ImageInvalid "image_invalid" 400 "The image is not what its digests say, or not of a form that can be read",
+        fix: "Push the image again.";
+    ImageTooLarge "image_too_large" 400 "The image is over a limit";
+    ImageReference "image_reference" 400 "The image reference can't be used";
+    RegistryUnavailable "registry_unavailable" 400 "The registry can't be reached or answers with errors",
+        fix: "Try again; check the registry's name.";
+
+    UnknownRoute "unknown_route" 404 "There is nothing at this path", fix: "/openapi.json lists every operation.";
+    UnknownVm "unknown_vm" 404 "There is no such VM";
+    UnknownImage "unknown_image" 404 "There is no such image";
+    MethodNotAllowed "method_not_allowed" 405 "This path does not take this method";
+    ImageFailed "image_failed" 409 "The image failed, so no VM can start from it", fix: "Import it again.";
+
+    NotImplemented "not_implemented" 501 "This server does not have the operation yet";
+    HostFull "host_full" 503 "No host has room for this VM",
+        fix: "Stop a VM, ask for less, or try again later.";
+    HostDraining "host_draining" 503 "The hosts take no new VMs at present", fix: "Try again later.";
+    HostUnavailable "host_unavailable" 503 "The host can't be reached at present", fix: "Try again in a moment.";
+    IsolationUnavailable "isolation_unavailable" 503 "No host can give VMs the isolation that they need",
+        fix: "`cakework doctor` on the host names each gap and its fix.";
+    DiskFull "disk_full" 503 "The server or its host has no room on its disk",
+        fix: "Have the operator make room on the data directory's disk.";
+    Overloaded "overloaded" 503 "The server has too many requests at once", fix: "Try again in a moment.";
+    Internal "internal" 500 "Something went wrong in the server",
+        fix: "The operator finds the cause in the log under `requestId`.";
+}
+
+impl ErrorCode {
+    /// The URI that names the code.
+    pub fn kind(self) -> String {
+        format!("urn:cakework:problem:{}", self.as_str())
+    }
+}
+
+/// The documentation of every code: `docs/errors.md`.
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Problem codes\n\nEvery failure has the body of RFC 9457, `application/problem+json`:\n`type`, `title`, \
+         `status`, `detail`, `instance`, and with them `code`, `requestId`, where it helps `field` and `fix`.\nPrograms \
+         branch on `code`. Codes are only ever added.\n\n| code | status | meaning | fix |\n|---|---|---|---|\n",
+    );
+    for code in ErrorCode::ALL {
+        let fix = code.fix().unwrap_or_default();
+        text.push_str(&format!("| `{}` | {} | {} | {fix} |\n", code.as_str(), code.status(), code.title()));
+    }
+    text
+}

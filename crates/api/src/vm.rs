@@ -1,0 +1,223 @@
+//! VMs.
+
+use std::collections::BTreeMap;
+
+use cakework_core::isolation::Isolation;
+use cakework_core::lifecycle;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Starts a VM.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StartVm {
+    /// The image to run.
+    #[schema(example = "01GTZHKS9CZHQ1NKZCA3G0H4DX")]
+    pub image_id: String,
+    /// CPUs.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 8, default = 1)]
+    pub cpu: Option<i64>,
+    /// Memory in MB.
+    #[serde(default)]
+    #[schema(minimum = 256, maximum = 16384, default = 256)]
+    pub memory: Option<i64>,
+    /// The port that the VM's hostname leads to; without one it has none.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 65535)]
+    pub port: Option<i64>,
+    /// Environment variables, set over the image's own.
+    #[serde(default)]
+    pub env_vars: Option<BTreeMap<String, String>>,
+    /// Size of a volume at `/data`, in GB.
+    #[serde(default, rename = "volumeGB")]
+    #[schema(minimum = 1, maximum = 500)]
+    pub volume_gb: Option<i64>,
+    /// Replaces the image's command; its entrypoint stays.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// The builder's own marks; `listVMs` filters by them.
+    #[serde(default)]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Longest life of the VM once it runs.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 31536000)]
+    pub timeout_seconds: Option<i64>,
+    /// The builder's end user whose VM this is.
+    #[serde(default)]
+    #[schema(max_length = 128)]
+    pub tenant: Option<String>,
+}
+
+/// A VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Vm {
+    /// The VM.
+    #[schema(example = "e784996f346483")]
+    pub id: String,
+    /// The name that it is reached by.
+    #[schema(example = "01gv2zfbt345trtrdk6vhbeccz.localhost")]
+    pub hostname: String,
+    /// CPUs.
+    pub cpu: u32,
+    /// Memory in MB.
+    pub memory: u32,
+    /// The image that it runs.
+    pub image_id: String,
+    /// Where it is.
+    pub state: VmState,
+    /// The port that its hostname leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Size of its volume at `/data`, in GB.
+    #[serde(rename = "volumeGB", skip_serializing_if = "Option::is_none")]
+    pub volume_gb: Option<u32>,
+    /// What keeps its code inside; known once a host took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "gvisor")]
+    pub isolation: Option<Isolation>,
+    /// Where its port is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "http://01gv2zfbt345trtrdk6vhbeccz.localhost:8080")]
+    pub url: Option<String>,
+    /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// The builder's own marks.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub metadata: BTreeMap<String, String>,
+    /// The builder's end user whose VM this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Longest life of the VM once it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// When it was asked for.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    /// When its state last changed.
+    #[schema(format = DateTime)]
+    pub updated_at: String,
+}
+
+/// Where a VM is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VmState {
+    /// Wanted, not running yet: its image may still arrive.
+    Created,
+    /// It runs.
+    Started,
+    /// Its end was asked for and goes on.
+    Stopped,
+    /// It is over.
+    Destroyed,
+}
+
+impl VmState {
+    /// Every state, in the order that a VM goes through them.
+    pub const ALL: [Self; 4] = [Self::Created, Self::Started, Self::Stopped, Self::Destroyed];
+
+    /// The word in requests and answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
+    /// The recorded states that this word stands for.
+    pub const fn recorded(self) -> &'static [lifecycle::VmState] {
+        match self {
+            Self::Created => &[lifecycle::VmState::Created],
+            Self::Started => &[lifecycle::VmState::Started],
+            Self::Stopped => &[lifecycle::VmState::Stopping, lifecycle::VmState::Destroying],
+            Self::Destroyed => &[lifecycle::VmState::Destroyed],
+        }
+    }
+}
+
+impl From<lifecycle::VmState> for VmState {
+    fn from(state: lifecycle::VmState) -> Self {
+        match state {
+            lifecycle::VmState::Created => Self::Created,
+            lifecycle::VmState::Started => Self::Started,
+            lifecycle::VmState::Stopping | lifecycle::VmState::Destroying => Self::Stopped,
+            lifecycle::VmState::Destroyed => Self::Destroyed,
+        }
+    }
+}
+
+impl std::str::FromStr for VmState {
+    type Err = lifecycle::UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or(lifecycle::UnknownState)
+    }
+}
+
+/// How a VM ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Exit {
+    /// Exit code of the process, where it exited by itself and the code is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// Signal that ended the process, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// It used more memory than it had.
+    pub oom: bool,
+    /// Why it is over.
+    pub reason: ExitReason,
+    /// A sentence, where the reason alone does not say enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Why a VM is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitReason {
+    /// Its process ended by itself.
+    Exited,
+    /// It used more memory than it had.
+    Oom,
+    /// Its `timeoutSeconds` passed.
+    Timeout,
+    /// It was stopped by request.
+    Stopped,
+    /// It could not be started: `message` says why.
+    StartFailed,
+    /// Its host restarted or is gone.
+    HostLost,
+    /// It ended while nobody could see how.
+    Unknown,
+}
+
+impl From<lifecycle::Exit> for Exit {
+    fn from(exit: lifecycle::Exit) -> Self {
+        let reason = match exit.reason {
+            lifecycle::ExitReason::Exited => ExitReason::Exited,
+            lifecycle::ExitReason::Oom => ExitReason::Oom,
+            lifecycle::ExitReason::Timeout => ExitReason::Timeout,
+            lifecycle::ExitReason::Stopped => ExitReason::Stopped,
+            lifecycle::ExitReason::StartFailed => ExitReason::StartFailed,
+            lifecycle::ExitReason::HostLost => ExitReason::HostLost,
+            lifecycle::ExitReason::Unknown => ExitReason::Unknown,
+        };
+        Self { code: exit.code, signal: exit.signal, oom: exit.oom, reason, message: exit.message }
+    }
+}
+
+/// A page of VMs, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmList {
+    /// The VMs.
+    pub vms: Vec<Vm>,
+    /// Token of the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pagination: Option<String>,
+}

@@ -50,6 +50,17 @@ impl Default for ServerConfig {
     }
 }
 
+impl ServerConfig {
+    /// Where a VM's port is reached from outside.
+    pub(crate) fn url_of(&self, hostname: &str) -> String {
+        match (&self.public_url, self.edge_listen.port()) {
+            (Some(form), _) => form.replace("{hostname}", hostname),
+            (None, 80) => format!("http://{hostname}"),
+            (None, port) => format!("http://{hostname}:{port}"),
+        }
+    }
+}
+
 /// What one account may have at a time. VMs that are over do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]

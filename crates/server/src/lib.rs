@@ -3,19 +3,26 @@
 //! It holds the record of every image and VM; hosts hold the reality. It needs no privilege: it reaches hosts only
 //! by the host protocol and VMs only through the edge.
 
+mod app;
+mod caller;
+mod clock;
 pub mod config;
+mod error;
+mod host;
 pub mod keys;
-
-use tokio_util::sync::CancellationToken;
+mod ops;
+mod reconcile;
+mod routes;
+mod seal;
+mod serve;
+mod store;
+#[cfg(test)]
+mod tests;
 
 pub use config::{AccountLimits, ServerConfig};
+pub use serve::run;
 
-/// Serves the API, the edge and the admin socket until `shutdown`; then drains for at most ten seconds.
-///
-/// # Errors
-/// A data directory that can't be used, an address that can't be bound, a database of a later version.
-pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
-    tracing::info!(listen = %config.listen, "api");
-    shutdown.cancelled().await;
-    Ok(())
+/// The OpenAPI document of this build.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes::document()
 }

@@ -1,0 +1,107 @@
+//! What every request and reconciler shares. It holds no truth: all of that is in the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cakework_core::id::{Generation, VmId};
+use cakework_core::lifecycle::{VmEvent, VmState};
+use cakework_edge::RouteTable;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::clock::now_ms;
+use crate::config::ServerConfig;
+use crate::host::HostClient;
+use crate::seal::Sealer;
+use crate::store::vm_changes::Facts;
+use crate::store::vms::Vm;
+use crate::store::{Store, StoreError};
+
+/// Requests that are served at once.
+const REQUESTS_MAX: usize = 1024;
+
+/// Shared by all.
+pub(crate) type Shared = Arc<App>;
+
+/// The parts of the api role.
+pub(crate) struct App {
+    pub(crate) config: ServerConfig,
+    pub(crate) store: Store,
+    pub(crate) sealer: Sealer,
+    pub(crate) host: HostClient,
+    /// Time that a start call waits for its VM to run before it answers `created`.
+    pub(crate) start_wait: Duration,
+    pub(crate) requests: Semaphore,
+    /// What the edge knows: filled from the store, and only from there.
+    pub(crate) routes: RouteTable,
+    pub(crate) pokes: Pokes,
+    /// Grows when VMs changed: a hint to read again.
+    pub(crate) changes: watch::Sender<u64>,
+}
+
+/// Hints that there is work; each reconciler also looks by itself.
+#[derive(Default)]
+pub(crate) struct Pokes {
+    pub(crate) vms: Notify,
+    pub(crate) images: Notify,
+    pub(crate) follow: Notify,
+}
+
+impl App {
+    pub(crate) fn new(
+        config: ServerConfig,
+        store: Store,
+        sealer: Sealer,
+        start_wait: Duration,
+    ) -> anyhow::Result<Shared> {
+        let host = HostClient::new(&config.agent_socket)?;
+        Ok(Arc::new(Self {
+            config,
+            store,
+            sealer,
+            host,
+            start_wait,
+            routes: RouteTable::new(),
+            requests: Semaphore::new(REQUESTS_MAX),
+            pokes: Pokes::default(),
+            changes: watch::Sender::new(0),
+        }))
+    }
+
+    /// Applies an event to a VM and wakes who waits for the change. See [`Store::apply`].
+    pub(crate) async fn apply(
+        &self,
+        id: &VmId,
+        generation: Generation,
+        event: VmEvent,
+        facts: Facts,
+    ) -> Result<Option<VmState>, StoreError> {
+        let next = self.store.apply(id, generation, event, &facts, now_ms()).await?;
+        if let Some(state) = next {
+            tracing::info!(vm = %id, state = state.as_str(), "vm");
+            self.pokes.follow.notify_one();
+            if matches!(state, VmState::Stopping | VmState::Destroying) {
+                self.pokes.vms.notify_one();
+            }
+        }
+        Ok(next)
+    }
+
+    /// Reads a VM until `done` says so, its record is gone, or the time is up; answers the last reading.
+    pub(crate) async fn wait_vm(
+        &self,
+        id: &VmId,
+        longest: Duration,
+        done: impl Fn(&Vm) -> bool,
+    ) -> Result<Option<Vm>, StoreError> {
+        let end = Instant::now() + longest;
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            let vm = self.store.any_vm(id).await?;
+            if vm.as_ref().is_none_or(&done) || timeout_at(end, changes.changed()).await.is_err() {
+                return Ok(vm);
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The record's changes, followed by number: routes for the edge, and a wake-up for whoever waits. Changes that
+//! another api process made are seen within a second.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use cakework_core::lifecycle::VmState;
+use cakework_edge::{Route, Target};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, Shared};
+use crate::clock::now_ms;
+use crate::store::vms::Vm;
+
+const BATCH: u32 = 512;
+const POLL: Duration = Duration::from_secs(1);
+/// Time after its end that a VM's hostname still says so, instead of being unknown.
+const ENDED_SHOWN_MS: u64 = 24 * 3600 * 1000;
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(app: Shared, mut seq: u64, shutdown: CancellationToken) {
+    let mut swept_ms = now_ms();
+    let mut sweep_at = Instant::now() + SWEEP;
+    loop {
+        match follow(&app, &mut seq).await {
+            Ok(()) => {}
+            Err(error) => tracing::error!(error = ?error, "changes could not be followed"),
+        }
+        if Instant::now() >= sweep_at {
+            sweep_at = Instant::now() + SWEEP;
+            sweep(&app, &mut swept_ms).await;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = app.pokes.follow.notified() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+/// Fills the table; answers the number to follow from.
+pub(crate) async fn fill(app: &App) -> anyhow::Result<u64> {
+    let mut seq = app.store.routes_start(now_ms().saturating_sub(ENDED_SHOWN_MS)).await?;
+    follow(app, &mut seq).await?;
+    Ok(seq)
+}
+
+async fn follow(app: &App, seq: &mut u64) -> anyhow::Result<()> {
+    loop {
+        let vms = app.store.vms_after(*seq, BATCH).await?;
+        let Some(last) = vms.last() else { return Ok(()) };
+        *seq = last.seq;
+        let oldest_ms = now_ms().saturating_sub(ENDED_SHOWN_MS);
+        for vm in vms.into_iter().filter(|vm| vm.state != VmState::Destroyed || vm.updated_ms >= oldest_ms) {
+            let target = target(&vm);
+            // A VM without a port has a name that leads nowhere.
+            if let Some(target) = target {
+                let route = Route { vm_id: vm.id, generation: vm.generation, seq: vm.seq, target };
+                app.routes.apply(vm.label, route);
+            }
+        }
+        app.changes.send_replace(*seq);
+    }
+}
+
+fn target(vm: &Vm) -> Option<Target> {
+    let port = vm.spec.port?;
+    Some(match (vm.state, vm.address) {
+        (VmState::Created, _) => Target::Starting,
+        (VmState::Started, Some(address)) => Target::Ready(SocketAddr::from((address, port))),
+        (VmState::Started, None) => Target::Starting,
+        (VmState::Stopping | VmState::Destroying | VmState::Destroyed, _) => Target::Stopped,
+    })
+}
+
+/// Forgets hostnames whose VMs are over for long.
+async fn sweep(app: &App, swept_ms: &mut u64) {
+    let (from_ms, to_ms) = (swept_ms.saturating_sub(ENDED_SHOWN_MS), now_ms().saturating_sub(ENDED_SHOWN_MS));
+    match app.store.ended_between(from_ms, to_ms).await {
+        Ok(ended) => {
+            ended.into_iter().for_each(|(label, seq)| app.routes.remove(&label, seq));
+            *swept_ms = to_ms + ENDED_SHOWN_MS;
+        }
+        Err(error) => tracing::error!(error = ?error, "old routes could not be read"),
+    }
+}

@@ -1,0 +1,136 @@
+//! Placing a VM: the host is recorded before it is asked, and only the host itself admits.
+//!
+//! The call is made again as often as it takes: on one (VM, generation) it is idempotent. Only an answer that nothing
+//! was taken lets the next host be asked.
+
+use cakework_core::admission::{Amounts, Shortage, admit};
+use cakework_core::id::{HostId, VmId};
+use cakework_core::lifecycle::VmState;
+use cakework_core::placement::{HostView, candidates};
+use cakework_wire::host::{HostStatus, PutVm, PutVmAnswer, Reply};
+
+use super::{START_MARGIN_MS, env_place};
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::host::HostError;
+use crate::store::vms::Vm;
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub(crate) enum Placed {
+    /// A host has it.
+    Taken,
+    /// A host may have it or not: to be tried again.
+    Unsure(String),
+    /// No host has it, and none takes it now.
+    Refused(Refusal),
+    /// The record moved on meanwhile.
+    Elsewhere,
+}
+
+/// Why no host takes a VM.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// There is too little of something.
+    Full { shortage: Shortage, free: Amounts },
+    /// Hosts take no new VMs.
+    Draining,
+    /// Hosts can't give what the VM needs.
+    Unsupported { reason: String },
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full { shortage, .. } => write!(f, "the host has not enough {shortage}"),
+            Self::Draining => f.write_str("the host takes no new VMs"),
+            Self::Unsupported { reason } => f.write_str(reason),
+        }
+    }
+}
+
+/// Places a VM that is wanted and that no host has confirmed.
+pub(crate) async fn place(app: &App, id: &VmId) -> anyhow::Result<Placed> {
+    let Some(mut vm) = app.store.any_vm(id).await? else { return Ok(Placed::Elsewhere) };
+    if vm.state != VmState::Created || vm.incarnation.is_some() {
+        return Ok(Placed::Elsewhere);
+    }
+    let status = match app.host.status().await {
+        Ok(status) => status,
+        Err(error) => return Ok(Placed::Unsure(error.to_string())),
+    };
+    if app.store.incarnation(&status.host_id).await?.is_none() {
+        app.store.insert_host(&status.host_id, &status.incarnation, now_ms()).await?;
+    }
+    // A host that was asked before may have it: nobody else is asked until that host has answered.
+    let hosts = match &vm.host {
+        Some(host) => vec![host.clone()],
+        None => match choose(&vm, &status) {
+            Ok(hosts) => hosts,
+            Err(refusal) => return Ok(Placed::Refused(refusal)),
+        },
+    };
+    let mut last = Refusal::Draining;
+    for host in hosts {
+        if vm.host.as_ref() != Some(&host) {
+            if !app.store.place(&vm, &host).await? {
+                return Ok(Placed::Elsewhere);
+            }
+            vm.generation = vm.generation.next();
+            vm.host = Some(host.clone());
+        }
+        let reply = match app.host.put_vm(&host, id, &wish(app, &vm)?).await {
+            Ok(reply) => reply,
+            Err(HostError::Problem(problem)) => {
+                last = Refusal::Unsupported { reason: problem.message };
+                continue;
+            }
+            Err(HostError::Away(why)) => return Ok(Placed::Unsure(why)),
+        };
+        last = match reply.body {
+            PutVmAnswer::Admitted | PutVmAnswer::Already => {
+                let isolation = status.body.isolation;
+                app.store.confirm(id, vm.generation, &host, &reply.incarnation, isolation).await?;
+                return Ok(Placed::Taken);
+            }
+            PutVmAnswer::StaleGeneration { highest } => {
+                Refusal::Unsupported { reason: format!("the host knows the VM's placement {highest} already") }
+            }
+            PutVmAnswer::NoCapacity { shortage, free } => Refusal::Full { shortage, free },
+            PutVmAnswer::Draining => Refusal::Draining,
+            PutVmAnswer::Unsupported { reason } => Refusal::Unsupported { reason },
+        };
+    }
+    Ok(Placed::Refused(last))
+}
+
+/// The hosts to ask, or why none of them would take the VM.
+fn choose(vm: &Vm, status: &Reply<HostStatus>) -> Result<Vec<HostId>, Refusal> {
+    let HostStatus { isolation, refusal, capacity, reserved, draining, .. } = status.body.clone();
+    let view = HostView { host_id: status.host_id.clone(), isolation, capacity, reserved, draining };
+    let demand = vm.spec.demand();
+    let hosts = candidates(demand, &[view], &mut rand::rng());
+    if !hosts.is_empty() {
+        return Ok(hosts);
+    }
+    if isolation.is_none() {
+        let reason = refusal.unwrap_or_else(|| "the host does not say why it refuses VMs".to_owned());
+        return Err(Refusal::Unsupported { reason });
+    }
+    if draining {
+        return Err(Refusal::Draining);
+    }
+    let shortage = admit(capacity, reserved, demand).err().unwrap_or(Shortage::Slots);
+    Err(Refusal::Full { shortage, free: capacity.minus(reserved) })
+}
+
+/// What the host is told.
+fn wish(app: &App, vm: &Vm) -> anyhow::Result<PutVm> {
+    let mut spec = vm.spec.clone();
+    if let Some(sealed) = &vm.env {
+        spec.env = serde_json::from_slice(&app.sealer.open_sealed(&env_place(&vm.id), sealed)?)?;
+    }
+    let end_ms = vm.deadline_ms.unwrap_or(0).saturating_sub(START_MARGIN_MS);
+    let start_remaining_ms = end_ms.saturating_sub(now_ms());
+    Ok(PutVm { generation: vm.generation, spec, timeout_ms: vm.timeout_ms, start_remaining_ms })
+}

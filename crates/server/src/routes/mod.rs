@@ -1,0 +1,57 @@
+//! The HTTP surface: extractors authenticate and parse, operations do, views answer. The OpenAPI document is made
+//! from the same handlers.
+//!
+//! No rule of the domain lives here.
+
+pub(crate) mod extract;
+pub(crate) mod frame;
+mod images;
+mod later;
+mod meta;
+pub(crate) mod openapi;
+mod vms;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use cakework_api::problem::ErrorCode;
+use http::{Method, Uri};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::Shared;
+use crate::error::ApiError;
+
+/// Every route, and the document that describes them.
+pub(crate) fn router(app: Shared) -> Router {
+    let (router, document) = described().split_for_parts();
+    let document = Arc::new(serde_json::to_vec(&document).expect("the document is plain data"));
+    router
+        .route("/openapi.json", axum::routing::get(move || meta::openapi(Arc::clone(&document))))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(Arc::clone(&app), frame::frame))
+        .with_state(app)
+}
+
+/// The document alone.
+pub(crate) fn document() -> OpenApi {
+    described().split_for_parts().1
+}
+
+fn described() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(meta::routes())
+        .merge(images::routes())
+        .merge(vms::routes())
+        .merge(later::routes())
+}
+
+async fn no_route(uri: Uri) -> ApiError {
+    ApiError::new(ErrorCode::UnknownRoute, format!("There is nothing at {}.", uri.path()))
+}
+
+async fn no_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(ErrorCode::MethodNotAllowed, format!("{} does not take {method}.", uri.path()))
+}

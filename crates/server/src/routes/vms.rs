@@ -1,0 +1,180 @@
+//! VMs.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use cakework_api::logs::Logs;
+use cakework_api::problem::ErrorCode;
+use cakework_api::vm::{StartVm, Vm, VmList, VmState};
+use cakework_core::logquery::{InvalidQuery, LogQuery, RawQuery};
+use http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{Body, OfVm, Params, Reader, Writer};
+use super::openapi::Failures;
+use crate::app::Shared;
+use crate::error::ApiError;
+use crate::ops;
+use crate::store::page::Cursor;
+use crate::store::vms::VmFilter;
+
+const LIST_DEFAULT: u64 = 100;
+const LIST_MAX: u64 = 1000;
+const WAIT_DEFAULT_SECS: u64 = 30;
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(start))
+        .routes(routes!(stop))
+        .routes(routes!(get))
+        .routes(routes!(wait))
+        .routes(routes!(logs))
+        .routes(routes!(list))
+        .routes(routes!(list_unversioned))
+}
+
+/// Starts a VM. Answers when its sandbox runs; after ten seconds, or with the image still arriving, as `created`.
+#[utoipa::path(post, path = "/v1/vm/start", operation_id = "startVM", tag = "vms", security(("apiKey" = [])),
+    request_body = StartVm, responses((status = 201, body = Vm), Failures))]
+async fn start(
+    State(app): State<Shared>,
+    Writer(caller): Writer,
+    Body(request): Body<StartVm>,
+) -> Result<(StatusCode, Json<Vm>), ApiError> {
+    // A caller who hangs up does not undo a start: it goes on, and the VM is in the list.
+    let work = tokio::spawn(async move { ops::vms::start(&app, &caller, request).await });
+    Ok((StatusCode::CREATED, Json(work.await.map_err(ApiError::internal)??)))
+}
+
+/// Ends a VM: its stop signal, then a kill. Answers at the end, or after some seconds while the end goes on.
+#[utoipa::path(post, path = "/v1/vm/{vmId}/stop", operation_id = "stopVM", tag = "vms", security(("apiKey" = [])),
+    params(("vmId" = String, Path)), responses((status = 204, description = "Its end is sure."), Failures))]
+async fn stop(State(app): State<Shared>, Writer(caller): Writer, OfVm(id): OfVm) -> Result<StatusCode, ApiError> {
+    ops::vms::stop(&app, &caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A VM.
+#[utoipa::path(get, path = "/v1/vm/{vmId}", operation_id = "getVm", tag = "vms", security(("apiKey" = [])),
+    params(("vmId" = String, Path)), responses((status = 200, body = Vm), Failures))]
+async fn get(State(app): State<Shared>, Reader(caller): Reader, OfVm(id): OfVm) -> Result<Json<Vm>, ApiError> {
+    Ok(Json(ops::vms::get(&app, &caller, &id).await?))
+}
+
+/// Waits until a VM is in a state or beyond it. Answers the VM as it is then, or when the time is up.
+#[utoipa::path(get, path = "/v1/vm/{vmId}/wait", operation_id = "waitVm", tag = "vms", security(("apiKey" = [])),
+    params(
+        ("vmId" = String, Path),
+        ("state" = VmState, Query, description = "The state to wait for."),
+        ("timeout" = Option<u64>, Query, description = "Seconds, 0–55, 30 by default."),
+    ),
+    responses((status = 200, body = Vm), Failures))]
+async fn wait(
+    State(app): State<Shared>,
+    Reader(caller): Reader,
+    OfVm(id): OfVm,
+    mut params: Params,
+) -> Result<Json<Vm>, ApiError> {
+    let Some(word) = params.take("state") else {
+        return Err(ApiError::field(ErrorCode::MissingField, "state", "The parameter `state` is missing."));
+    };
+    let state = state("state", &word)?;
+    let secs = params.take_number("timeout", WAIT_DEFAULT_SECS, 0, ops::vms::WAIT_MAX_SECS)?;
+    params.done()?;
+    Ok(Json(ops::vms::wait(&app, &caller, &id, state, Duration::from_secs(secs)).await?))
+}
+
+/// A page of a VM's log, also after its end.
+#[utoipa::path(get, path = "/v1/vm/{vmId}/logs", operation_id = "getVMLogs", tag = "vms", security(("apiKey" = [])),
+    params(
+        ("vmId" = String, Path),
+        ("query" = Option<String>, Query, description = "Case-insensitive substring."),
+        ("batch" = Option<u32>, Query, description = "50–1000, 100 by default."),
+        ("order" = Option<String>, Query, description = "`oldest_first` (default) or `newest_first`."),
+        ("pagination" = Option<String>, Query, description = "The token of the page before."),
+        ("from" = Option<String>, Query, description = "ISO 8601, inclusive."),
+        ("to" = Option<String>, Query, description = "ISO 8601, inclusive."),
+    ),
+    responses((status = 200, body = Logs), Failures))]
+async fn logs(
+    State(app): State<Shared>,
+    Reader(caller): Reader,
+    OfVm(id): OfVm,
+    mut params: Params,
+) -> Result<Json<Logs>, ApiError> {
+    let [query, batch, order, pagination, from, to] =
+        ["query", "batch", "order", "pagination", "from", "to"].map(|name| params.take(name));
+    params.done()?;
+    let raw = RawQuery {
+        query: query.as_deref(),
+        batch: batch.as_deref(),
+        order: order.as_deref(),
+        pagination: pagination.as_deref(),
+        from: from.as_deref(),
+        to: to.as_deref(),
+    };
+    let query = LogQuery::parse(raw).map_err(invalid_query)?;
+    Ok(Json(ops::logs::of_vm(&app, &caller, &id, query).await?))
+}
+
+/// VMs, the newest first.
+#[utoipa::path(get, path = "/v1/vms", operation_id = "listVMs", tag = "vms", security(("apiKey" = [])),
+    params(
+        ("imageId" = Option<String>, Query, description = "Only of this image."),
+        ("status" = Option<VmState>, Query, description = "Only in this state."),
+        ("tenant" = Option<String>, Query, description = "Only this end user's."),
+        ("metadata.KEY" = Option<String>, Query, description = "Only with this mark; as often as needed."),
+        ("limit" = Option<u64>, Query, description = "1–1000, 100 by default."),
+        ("pagination" = Option<String>, Query, description = "The token of the page before."),
+    ),
+    responses((status = 200, body = VmList), Failures))]
+async fn list(State(app): State<Shared>, Reader(caller): Reader, mut params: Params) -> Result<Json<VmList>, ApiError> {
+    let states = params.take("status").map(|word| state("status", &word)).transpose()?;
+    let image = params.take("imageId").map(|id| id.parse()).transpose();
+    let bad_image = |_| ApiError::field(ErrorCode::InvalidValue, "imageId", "`imageId` is not an image's id.");
+    let filter = VmFilter {
+        image: image.map_err(bad_image)?,
+        states: states.map_or(&[], VmState::recorded),
+        tenant: params.take("tenant"),
+        metadata: params.take_prefixed("metadata."),
+        after: cursor(&mut params)?,
+    };
+    let limit = params.take_number("limit", LIST_DEFAULT, 1, LIST_MAX)?;
+    params.done()?;
+    Ok(Json(ops::vms::list(&app, &caller, filter, limit as usize).await?))
+}
+
+/// The same as `listVMs`, at the path that its documentation had.
+#[utoipa::path(get, path = "/vms", operation_id = "listVMsUnversioned", tag = "vms", security(("apiKey" = [])),
+    responses((status = 200, body = VmList), Failures))]
+async fn list_unversioned(state: State<Shared>, caller: Reader, params: Params) -> Result<Json<VmList>, ApiError> {
+    list(state, caller, params).await
+}
+
+fn state(field: &str, word: &str) -> Result<VmState, ApiError> {
+    word.parse().map_err(|_| {
+        let detail = format!("`{field}` must be `created`, `started`, `stopped` or `destroyed`.");
+        ApiError::field(ErrorCode::InvalidValue, field, detail)
+    })
+}
+
+/// Takes the place of the page out of the parameters.
+pub(super) fn cursor(params: &mut Params) -> Result<Option<Cursor>, ApiError> {
+    let Some(token) = params.take("pagination") else { return Ok(None) };
+    let bad = || ApiError::field(ErrorCode::InvalidPageToken, "pagination", "No list returned this token.");
+    Cursor::read(&token).map(Some).ok_or_else(bad)
+}
+
+fn invalid_query(error: InvalidQuery) -> ApiError {
+    let (code, field) = match error {
+        InvalidQuery::Query => (ErrorCode::TooLong, "query"),
+        InvalidQuery::Batch => (ErrorCode::OutOfRange, "batch"),
+        InvalidQuery::Order => (ErrorCode::InvalidValue, "order"),
+        InvalidQuery::Pagination => (ErrorCode::InvalidPageToken, "pagination"),
+        InvalidQuery::Date(field) => (ErrorCode::InvalidDate, field),
+        InvalidQuery::Range => (ErrorCode::InvalidDate, "from"),
+    };
+    ApiError::field(code, field, format!("{error}."))
+}

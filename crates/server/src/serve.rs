@@ -1,0 +1,101 @@
+//! Puts the api role together: opens the store, takes the addresses, runs the reconcilers, drains at the end.
+
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cakework_edge::{EdgeConfig, EdgeLimits};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::config::ServerConfig;
+use crate::seal::Sealer;
+use crate::store::Store;
+use crate::{keys, reconcile, routes};
+
+/// Time that a start call waits for its VM to run: well inside the 60 s after which clients give up.
+const START_WAIT: Duration = Duration::from_secs(10);
+/// Longest time that open connections may take after `shutdown`.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Serves the API, the edge and the admin socket until `shutdown`; then drains for at most ten seconds.
+///
+/// # Errors
+/// A data directory that can't be used, an address that can't be bound, a database of a later version.
+pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let dir = config.dir.clone();
+    let (sealer, _lock) = tokio::task::spawn_blocking(move || prepare(&dir)).await??;
+    let store = Store::open(&config.dir).await?;
+    let listener = bind(config.listen).await?;
+    let edge_listener = bind(config.edge_listen).await?;
+    let admin_listener = keys::admin::listen(&config.dir)?;
+    if let Some(key) = keys::first_key(&store).await?
+        && config.print_first_key
+    {
+        writeln!(std::io::stdout(), "key: {key}").context("the first key can't be printed")?;
+    }
+    let edge = EdgeConfig { base_domain: config.base_domain.clone(), limits: EdgeLimits::default() };
+    tracing::info!(api = %listener.local_addr()?, edge = %edge_listener.local_addr()?, "serving");
+
+    let app = App::new(config, store.clone(), sealer, START_WAIT)?;
+    let seq = reconcile::follow::fill(&app).await?;
+    // Requests are drained while the reconcilers still work for them.
+    let reconcilers = CancellationToken::new();
+    let mut serving: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let mut working: JoinSet<()> = JoinSet::new();
+    working.spawn(reconcile::follow::run(Arc::clone(&app), seq, reconcilers.clone()));
+    working.spawn(reconcile::watch::run(Arc::clone(&app), reconcilers.clone()));
+    working.spawn(reconcile::vms::run(Arc::clone(&app), reconcilers.clone()));
+    working.spawn(reconcile::images::run(Arc::clone(&app), reconcilers.clone()));
+
+    let token = shutdown.clone();
+    let router = routes::router(Arc::clone(&app));
+    serving.spawn(async move {
+        let server = axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned());
+        server.await.context("the API stopped")
+    });
+    let (token, table) = (shutdown.clone(), app.routes.clone());
+    serving.spawn(
+        async move { cakework_edge::serve(edge_listener, table, edge, token).await.context("the edge stopped") },
+    );
+    let (token, router) = (shutdown.clone(), keys::admin::router(store.clone()));
+    serving.spawn(async move {
+        let server = axum::serve(admin_listener, router).with_graceful_shutdown(token.cancelled_owned());
+        server.await.context("the admin socket stopped")
+    });
+
+    let ended = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = serving.join_next() => ended.context("a server panicked").and_then(|ended| ended),
+        Some(ended) = working.join_next() => ended.context("a reconciler panicked"),
+    };
+    shutdown.cancel();
+    let drained = tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("connections that were still open are closed");
+    }
+    serving.shutdown().await;
+    reconcilers.cancel();
+    let _ = tokio::time::timeout(DRAIN, async { while working.join_next().await.is_some() {} }).await;
+    working.shutdown().await;
+    store.close().await;
+    ended
+}
+
+/// Makes the directory private and takes what lies in it. Blocking.
+fn prepare(dir: &Path) -> anyhow::Result<(Sealer, std::fs::File)> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).context("the api's directory can't be made")?;
+    let mode = std::fs::metadata(dir)?.permissions().mode();
+    anyhow::ensure!(mode & 0o022 == 0, "{} is writable for others: chmod 700 it", dir.display());
+    let lock = keys::serve_lock(dir)?;
+    Ok((Sealer::open(dir)?, lock))
+}
+
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{address} can't be bound: is another server there?"))
+}

@@ -1,0 +1,114 @@
+//! The store: every record of the api, and the only SQL.
+//!
+//! One file per noun. Rows are private structs that become domain types by `TryFrom`. Writes go through one
+//! connection under `BEGIN IMMEDIATE`, reads through a few others; a second api process on the same database is
+//! ordinary. Invariant: a VM's state changes only by [`vms`]' `apply`, and every read of an object names its account.
+
+pub(crate) mod accounts;
+pub(crate) mod hosts;
+pub(crate) mod images;
+pub(crate) mod keys;
+pub(crate) mod page;
+pub(crate) mod vm_changes;
+pub(crate) mod vms;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
+
+const READERS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a statement failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The database has no room.
+    #[error("the database's disk is full")]
+    Full(#[source] sqlx::Error),
+    /// The database failed.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+    /// A row does not read as what it should be.
+    #[error("a stored {noun} can't be read: {what}")]
+    Row {
+        /// Of what.
+        noun: &'static str,
+        /// The column, or the reader's own words.
+        what: String,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        const SQLITE_FULL: &str = "13";
+        let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        if code.as_deref() == Some(SQLITE_FULL) { Self::Full(error) } else { Self::Database(error) }
+    }
+}
+
+/// For the `TryFrom` of rows.
+fn bad_row<E: std::fmt::Display>(noun: &'static str) -> impl Fn(E) -> StoreError {
+    move |error| StoreError::Row { noun, what: error.to_string() }
+}
+
+/// Unsigned numbers as columns hold them. Nothing here is near the end of the range.
+fn column(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The way back; negative numbers are never written.
+fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Store {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// Opens `cakework.db` in `dir` and brings it to this build's schema.
+    pub(crate) async fn open(dir: &Path) -> anyhow::Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(dir.join("cakework.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // What was acknowledged survives a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            // Erased secrets are overwritten in the file.
+            .pragma("secure_delete", "ON");
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.clone())
+            .await
+            .context("the database can't be opened")?;
+        sqlx::migrate!("./migrations").run(&writer).await.context("the database can't be brought to this version")?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await
+            .context("the database can't be opened")?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Closes all connections; the write-ahead log is folded into the database.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// A transaction that no other writer runs beside.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}

@@ -1,0 +1,240 @@
+//! What changes a VM's record. Each is one transaction and a compare-and-set: whoever comes late changes nothing.
+//!
+//! A VM's state changes in [`Store::apply`] alone (and [`Store::host_changed`], which is the same function over all
+//! VMs of a life that is gone), and what it becomes is [`transition`]'s decision. Invariant beside it: `incarnation`
+//! of a VM that is not over is either empty (unconfirmed) or the one in `hosts`.
+
+use std::net::Ipv4Addr;
+
+use cakework_core::id::{Generation, HostId, Incarnation, VmId};
+use cakework_core::isolation::Isolation;
+use cakework_core::lifecycle::{Change, Exit, ExitReason, VmEvent, VmState, transition};
+use sqlx::{Sqlite, Transaction};
+
+use super::vms::{Row, Vm, columns, next_seq};
+use super::{Store, StoreError, column};
+
+/// Time that a host has beyond the grace time to end a VM before it is asked to end it at once.
+const STOP_MARGIN_MS: u64 = 15_000;
+/// Time until the end of a VM is asked for again with a line in the log.
+const DESTROY_DEADLINE_MS: u64 = 60_000;
+
+/// What is known with an event.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    /// How it ended, or will have ended if its host can't tell.
+    pub(crate) exit: Option<Exit>,
+    /// Where it is reached.
+    pub(crate) address: Option<Ipv4Addr>,
+}
+
+impl Facts {
+    /// Only an exit.
+    pub(crate) fn exit(exit: Exit) -> Self {
+        Self { exit: Some(exit), address: None }
+    }
+}
+
+impl Store {
+    /// Applies an event to a VM if it is still in this generation. Answers the state it went to, `None` where the
+    /// event said nothing new.
+    pub(crate) async fn apply(
+        &self,
+        id: &VmId,
+        generation: Generation,
+        event: VmEvent,
+        facts: &Facts,
+        now_ms: u64,
+    ) -> Result<Option<VmState>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let row: Option<Row> =
+            sqlx::query_as(concat!("SELECT ", columns!(), " FROM vms WHERE id = $1 AND generation = $2"))
+                .bind(id.as_str())
+                .bind(column(generation.0))
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let Some(vm) = row.map(Vm::try_from).transpose()? else { return Ok(None) };
+        let next = apply_to(&mut transaction, &vm, event, facts, now_ms).await?;
+        transaction.commit().await?;
+        Ok(next)
+    }
+
+    /// Records that a host is about to be asked to take an unplaced VM, or one that another host did not take: the
+    /// next generation. `false`: somebody else placed it, or it is not wanted any more.
+    pub(crate) async fn place(&self, vm: &Vm, host: &HostId) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE vms SET host_id = $1, generation = generation + 1, incarnation = NULL \
+             WHERE id = $2 AND generation = $3 AND state = 'created' AND incarnation IS NULL",
+        )
+        .bind(host.as_str())
+        .bind(vm.id.as_str())
+        .bind(column(vm.generation.0))
+        .execute(&self.writer)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Records that a host in this life has a VM. Nothing changes where the host's life on record is another.
+    pub(crate) async fn confirm(
+        &self,
+        id: &VmId,
+        generation: Generation,
+        host: &HostId,
+        incarnation: &Incarnation,
+        isolation: Option<Isolation>,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE vms SET incarnation = $1, isolation = COALESCE($2, isolation), attempts = 0, due_ms = CASE WHEN \
+             state = 'created' THEN deadline_ms ELSE due_ms END WHERE id = $3 AND generation = $4 AND host_id = $5 \
+             AND state <> 'destroyed' AND incarnation IS NULL \
+             AND EXISTS (SELECT 1 FROM hosts WHERE hosts.id = $5 AND hosts.incarnation = $1)",
+        )
+        .bind(incarnation.as_str())
+        .bind(isolation.map(Isolation::as_str))
+        .bind(id.as_str())
+        .bind(column(generation.0))
+        .bind(host.as_str())
+        .execute(&self.writer)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Forgets that a host has a wanted VM, which the host in the same life does not know: it is asked again.
+    pub(crate) async fn unconfirm(&self, vm: &Vm, now_ms: u64) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE vms SET incarnation = NULL, due_ms = $3 WHERE id = $1 AND generation = $2 AND state = 'created'",
+        )
+        .bind(vm.id.as_str())
+        .bind(column(vm.generation.0))
+        .bind(column(now_ms))
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// Claims a due VM until `until_ms`. `false`: another process has it.
+    pub(crate) async fn claim(&self, vm: &Vm, until_ms: u64) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE vms SET due_ms = $1, attempts = attempts + 1 WHERE id = $2 AND due_ms = $3 AND generation = $4",
+        )
+        .bind(column(until_ms))
+        .bind(vm.id.as_str())
+        .bind(vm.due_ms.map(column))
+        .bind(column(vm.generation.0))
+        .execute(&self.writer)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Makes a VM due, unless its record moved on to a state that waits for nothing.
+    pub(crate) async fn due_at(&self, id: &VmId, due_ms: u64) -> Result<(), StoreError> {
+        sqlx::query("UPDATE vms SET due_ms = $1 WHERE id = $2 AND due_ms IS NOT NULL")
+            .bind(column(due_ms))
+            .bind(id.as_str())
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// Removes a VM that no host took and that nobody was told of.
+    pub(crate) async fn forget(&self, id: &VmId) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM vms WHERE id = $1 AND state = 'created' AND incarnation IS NULL")
+            .bind(id.as_str())
+            .execute(&self.writer)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Moves a host from one life to the next: what was confirmed in the old one is over, in the same transaction.
+    /// `None`: the host's life on record is not `old` any more.
+    pub(crate) async fn host_changed(
+        &self,
+        host: &HostId,
+        old: &Incarnation,
+        new: &Incarnation,
+        now_ms: u64,
+    ) -> Result<Option<usize>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let done = sqlx::query("UPDATE hosts SET incarnation = $1, seen_ms = $2 WHERE id = $3 AND incarnation = $4")
+            .bind(new.as_str())
+            .bind(column(now_ms))
+            .bind(host.as_str())
+            .bind(old.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let rows: Vec<Row> = sqlx::query_as(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM vms WHERE host_id = $1 AND incarnation = $2 AND state <> 'destroyed'"
+        ))
+        .bind(host.as_str())
+        .bind(old.as_str())
+        .fetch_all(&mut *transaction)
+        .await?;
+        let lost = rows.len();
+        for row in rows {
+            let facts = Facts::exit(Exit::only(ExitReason::HostLost));
+            apply_to(&mut transaction, &Vm::try_from(row)?, VmEvent::HostLost, &facts, now_ms).await?;
+        }
+        transaction.commit().await?;
+        Ok(Some(lost))
+    }
+}
+
+/// When a state has to be left, and when the reconciler acts on it first.
+fn timers(vm: &Vm, next: VmState, now_ms: u64) -> (Option<u64>, Option<u64>) {
+    match next {
+        VmState::Created => (vm.deadline_ms, vm.due_ms),
+        VmState::Started | VmState::Destroyed => (None, None),
+        VmState::Stopping => (Some(now_ms + vm.spec.stop_grace_ms + STOP_MARGIN_MS), Some(now_ms)),
+        VmState::Destroying => (Some(now_ms + DESTROY_DEADLINE_MS), Some(now_ms)),
+    }
+}
+
+async fn apply_to(
+    transaction: &mut Transaction<'static, Sqlite>,
+    vm: &Vm,
+    event: VmEvent,
+    facts: &Facts,
+    now_ms: u64,
+) -> Result<Option<VmState>, StoreError> {
+    let next = match transition(vm.state, event) {
+        Change::To(next) => next,
+        Change::Stay => return Ok(None),
+    };
+    let over = next == VmState::Destroyed;
+    let wish = if over { vm.wish.clone() } else { facts.exit.clone().or_else(|| vm.wish.clone()) };
+    let exit = match (over, &facts.exit) {
+        (false, _) => None,
+        // Its host does not know how it ended, but why its end was asked for is on record.
+        (true, Some(exit)) if exit.reason == ExitReason::Unknown => Some(vm.wish.as_ref().unwrap_or(exit)),
+        (true, Some(exit)) => Some(exit),
+        (true, None) => vm.wish.as_ref(),
+    };
+    let text = |exit: &Exit| serde_json::to_string(exit).expect("an exit is plain data");
+    let address = if next == VmState::Started { facts.address } else { None };
+    let (deadline_ms, due_ms) = timers(vm, next, now_ms);
+    let seq = next_seq(transaction).await?;
+    let done = sqlx::query(
+        "UPDATE vms SET state = $1, address = $2, wish = $3, exit = $4, seq = $5, deadline_ms = $6, due_ms = $7, \
+         attempts = 0, updated_ms = $8, env = CASE WHEN $1 = 'destroyed' THEN NULL ELSE env END \
+         WHERE id = $9 AND state = $10 AND generation = $11",
+    )
+    .bind(next.as_str())
+    .bind(address.map(|address| address.to_string()))
+    .bind(wish.as_ref().map(text))
+    .bind(exit.map(text))
+    .bind(column(seq))
+    .bind(deadline_ms.map(column))
+    .bind(due_ms.map(column))
+    .bind(column(now_ms))
+    .bind(vm.id.as_str())
+    .bind(vm.state.as_str())
+    .bind(column(vm.generation.0))
+    .execute(&mut **transaction)
+    .await?;
+    Ok((done.rows_affected() == 1).then_some(next))
+}

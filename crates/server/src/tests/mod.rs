@@ -1,0 +1,1 @@
+//! Tests at the HTTP boundary: the real router, a real database.

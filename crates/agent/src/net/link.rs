@@ -101,8 +101,16 @@ pub async fn make_host_end(host: &Handle, interface: &str, address: Ipv4Addr) ->
     ask("set the VM's route", host.route().add(route).replace().execute()).await
 }
 
-/// The host's end takes no IPv6 address and hears no router: to be called while it is down.
-pub fn disable_ipv6(scope: &str) -> Result<(), NetError> {
+/// The host's end while it is down: it takes no IPv6 address and hears no router, and it takes packets only from the
+/// source that its route leads to. So when somebody empties the firewall, a guest under its untranslated address is
+/// cut off, not let loose.
+pub fn harden_host_end(interface: &str) -> Result<(), NetError> {
+    disable_ipv6(interface)?;
+    let path = format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter");
+    std::fs::write(path, "1").map_err(|error| NetError::Io { what: "make a link check its sources", error })
+}
+
+fn disable_ipv6(scope: &str) -> Result<(), NetError> {
     let path = format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6");
     match std::fs::write(path, "1") {
         // A kernel without IPv6 has nothing to disable.

@@ -12,6 +12,7 @@ use cakework_core::id::{InstanceId, VmId};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
+mod conntrack;
 pub mod dns;
 mod link;
 mod name;
@@ -175,7 +176,32 @@ impl Network {
         let plan = Plan::new(&self.config, vm, slot)?;
         plan.remove_link(&self.host).await?;
         plan.remove_rules().await?;
+        plan.forget_flows().await?;
         plan.remove_netns().await
+    }
+
+    /// Brings back the rules of the instance and of these attached VMs where somebody removed them, such as a restart
+    /// of another firewall that begins with `flush ruleset`. It leaves all else alone, so it may be called while the
+    /// VMs run, and often. Answers whether anything was missing. Between the loss and this call VMs are cut off: see
+    /// [`link::harden_host_end`].
+    ///
+    /// # Errors
+    /// Where `nft` refuses; every VM was tried.
+    pub async fn restore_rules(&self, vms: &[(Slot, Option<u16>)]) -> Result<bool, NetError> {
+        let there = nft::tables().await?;
+        let is_there = |family: &str, table: &str| there.iter().any(|(f, t)| f == family && t == table);
+        let mut result = Ok(false);
+        if !is_there("inet", &name::prefix(&self.config.instance)) {
+            result = nft::apply(&rules::instance(&self.config)).await.map(|()| true);
+        }
+        for &(slot, port) in vms {
+            if !is_there("netdev", &name::interface(&self.config.instance, slot)) {
+                let address = name::address(self.config.pool, slot)?;
+                let restored = nft::apply(&rules::vm(&self.config.instance, slot, address, port)).await;
+                result = restored.and(result.map(|_| true));
+            }
+        }
+        result
     }
 
     /// The VMs that have something on this host. A VM's namespace is made first and removed last, so its name stands
@@ -260,7 +286,7 @@ impl Plan {
     }
 
     async fn host_end(&self, host: &rtnetlink::Handle) -> Result<(), NetError> {
-        link::disable_ipv6(&self.interface)?;
+        link::harden_host_end(&self.interface)?;
         link::make_host_end(host, &self.interface, self.address).await
     }
 
@@ -270,6 +296,12 @@ impl Plan {
 
     async fn remove_rules(&self) -> Result<(), NetError> {
         nft::apply(&rules::without_vm(&self.instance, self.slot)).await
+    }
+
+    /// The next VM of this slot must not get what comes in for this one.
+    async fn forget_flows(&self) -> Result<(), NetError> {
+        let address = self.address;
+        blocking("forget the VM's connections", move || conntrack::forget(address)).await
     }
 
     async fn remove_netns(&self) -> Result<(), NetError> {
@@ -294,3 +326,6 @@ async fn blocking<T: Send + 'static>(
     let result = tokio::task::spawn_blocking(work).await;
     result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| NetError::Io { what, error })
 }
+
+#[cfg(test)]
+mod tests;

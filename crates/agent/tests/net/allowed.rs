@@ -219,3 +219,35 @@ fn vms_are_listed_detached_and_purged_without_a_trace() {
         world.host.sh(&format!("! nft list tables | grep cw{0}; ! ip link | grep cw{0}", world.config.instance));
     });
 }
+
+#[test]
+fn the_next_vm_of_a_slot_gets_nothing_that_comes_for_the_one_before() {
+    World::play(|world| {
+        let server = world.internet.run(|| UdpSocket::bind((INTERNET, 7007)).expect("a socket"));
+        server.set_read_timeout(Some(WAIT)).expect("a timeout");
+        let guest_socket = |space: &Space| {
+            let socket = space.run(|| UdpSocket::bind((GUEST.address, 5555)).expect("a socket"));
+            socket.set_read_timeout(Some(WAIT)).expect("a timeout");
+            socket
+        };
+        let meet = |socket: &UdpSocket| {
+            socket.send_to(b"hello", (INTERNET, 7007)).expect("sent");
+            server.recv_from(&mut [0; 64]).expect("the server hears the guest").1
+        };
+        let one = world.vm(1);
+        let first = guest_socket(&one.inside);
+        let seen_as = meet(&first);
+        server.send_to(b"late", seen_as).expect("sent");
+        first.recv(&mut [0; 64]).expect("what comes in for a VM reaches it");
+        world.wait(world.network().detach(&one.id, one.slot)).expect("detached");
+        let next = world.vm(1);
+        let second = guest_socket(&next.inside);
+        server.send_to(b"for the one before", seen_as).expect("sent");
+        // What follows on the same way arrives after what would have gone wrong.
+        let seen_as = meet(&second);
+        server.send_to(b"for the next", seen_as).expect("sent");
+        let mut buffer = [0; 64];
+        let length = second.recv(&mut buffer).expect("the next VM's own");
+        assert_eq!(&buffer[..length], b"for the next");
+    });
+}

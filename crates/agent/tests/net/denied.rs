@@ -221,3 +221,22 @@ fn the_host_itself_reaches_no_vm() {
         closed_until(&world.host, &rows(&ALL, address, 9090, &target), || world.flush_policy());
     });
 }
+
+#[test]
+fn a_vm_is_cut_off_when_somebody_empties_the_firewall() {
+    World::play(|world| {
+        let vm = world.vm(1);
+        let target = Target::new(&world.host, Ipv4Addr::UNSPECIFIED, 7007);
+        world.flush_everything();
+        // The guest does its best: it asks nobody for the way.
+        know_the_gateway(&vm, "10.0.0.1");
+        let before: Vec<_> = [UPLINK, HOST_ADDRESS].iter().flat_map(|to| rows(&PORTS, *to, 7007, &target)).collect();
+        for (row, is_closed) in all_at_once(&before, |row| vm.inside.run(|| is_closed(row.way, row.to))) {
+            assert!(is_closed, "{:?} to {}", row.way, row.to);
+            assert_eq!(row.target.visitors(row.way), []);
+        }
+        assert!(world.wait(world.network().restore_rules(&[(vm.slot, Some(VM_PORT))])).expect("restored"));
+        let _internet = Target::new(&world.internet, INTERNET, 7007);
+        assert!(vm.inside.run(|| reach(Way::Tcp, (INTERNET, 7007).into())));
+    });
+}

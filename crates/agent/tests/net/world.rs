@@ -213,9 +213,15 @@ impl World {
         self.host.sh(&format!("nft flush table inet cw{}", self.config.instance));
     }
 
-    /// Removes a VM's own table: its guest's packets are neither judged nor translated on its link.
+    /// Removes a VM's own table and the link's own check: its guest's packets are neither judged nor translated.
     pub fn flush_identity(&self, vm: &Vm) {
-        self.host.sh(&format!("nft delete table netdev cw{}{:04x}", self.config.instance, vm.slot.0));
+        let link = format!("cw{}{:04x}", self.config.instance, vm.slot.0);
+        self.host.sh(&format!("nft delete table netdev {link}; echo 0 > /proc/sys/net/ipv4/conf/{link}/rp_filter"));
+    }
+
+    /// Removes all rules there are on the host.
+    pub fn flush_everything(&self) {
+        self.host.sh("nft flush ruleset");
     }
 }
 

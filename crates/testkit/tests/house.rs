@@ -10,7 +10,7 @@ use cakework_testkit::process::run;
 use serde_json::Value;
 
 /// Ground floor first: a crate, and those of ours that it may use.
-const FLOORS: [(&str, &[&str]); 9] = [
+const FLOORS: [(&str, &[&str]); 10] = [
     ("cakework-core", &[]),
     ("cakework-api", &["cakework-core"]),
     ("cakework-wire", &["cakework-core"]),
@@ -31,6 +31,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("cakework-testkit", &[]),
+    ("cakework-bench", &["cakework-testkit"]),
 ];
 
 /// What a crate may not reach, however many steps away.

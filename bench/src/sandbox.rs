@@ -1,0 +1,200 @@
+//! The floor of a start: an OCI bundle of an image, in a network namespace that is ready, run by `runsc` alone.
+//!
+//! Everything that a user of `runsc` would have prepared is there before the clock runs: root file system, bundle,
+//! veth pair, mount namespace. Dropped, it takes everything away.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cakework_testkit::images::Image;
+use cakework_testkit::process::run;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::subject::{WAIT, first_byte};
+
+const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 1);
+const GUEST: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 2);
+/// The port of the image's app.
+pub const PORT: u16 = 8080;
+/// The container's name below its own `--root`.
+const ID: &str = "bench";
+/// The pause between attempts to connect.
+const KNOCK: Duration = Duration::from_millis(1);
+
+/// A prepared bundle.
+pub struct Sandbox {
+    dir: TempDir,
+    netns: String,
+}
+
+/// A process that sleeps in the mount namespace which this runsc needs on newer kernels.
+struct Keeper(Child);
+
+/// What one start took, from before `create`.
+pub struct Started {
+    /// Until `runsc create` ended.
+    pub created: Duration,
+    /// Until `runsc start` ended.
+    pub started: Duration,
+    /// Until the first byte of HTTP.
+    pub answered: Duration,
+}
+
+impl Sandbox {
+    /// Unpacks the image and prepares all but the namespaces, which each start takes anew.
+    pub fn prepare(image: &Image) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("cakework-bench-").tempdir()?;
+        let sandbox = Self { dir, netns: format!("bench{}", std::process::id()) };
+        let root = sandbox.path("bundle/rootfs");
+        std::fs::create_dir_all(&root)?;
+        for layer in image.layers() {
+            let packed = sandbox.path("layer.tar.gz");
+            std::fs::write(&packed, layer.read()?)?;
+            run(Command::new("tar").arg("-xzf").arg(&packed).args(["--keep-directory-symlink", "-C"]).arg(&root))?;
+        }
+        // http.server asks for the name of its address before it listens.
+        std::fs::write(root.join("etc/hosts"), format!("127.0.0.1 localhost\n{GUEST} bench\n"))?;
+        std::fs::write(root.join("etc/resolv.conf"), "")?;
+        let spec = bundle(&root, image.config(), &sandbox.netns);
+        std::fs::write(sandbox.path("bundle/config.json"), spec.to_string())?;
+        Ok(sandbox)
+    }
+
+    /// Starts it once and waits for the app's first byte.
+    pub async fn start(&self) -> Result<Started> {
+        self.make_network()?;
+        // After the network, whose mount point it has to see.
+        let keeper = Keeper::start()?;
+        let bundle = self.path("bundle").display().to_string();
+        let began = Instant::now();
+        self.runsc(&keeper, &["create", "--bundle", &bundle, ID])?;
+        let created = began.elapsed();
+        self.runsc(&keeper, &["start", ID])?;
+        let started = began.elapsed();
+        let address = format!("{GUEST}:{PORT}");
+        while first_byte(&address, "bench").await.is_err() {
+            ensure!(began.elapsed() < WAIT, "the app does not answer");
+            tokio::time::sleep(KNOCK).await;
+        }
+        let answered = began.elapsed();
+        self.runsc(&keeper, &["delete", "-force", ID])?;
+        self.drop_network();
+        Ok(Started { created, started, answered })
+    }
+
+    /// `--ignore-cgroups` makes it cheaper than a start with limits: the harder floor.
+    fn runsc(&self, keeper: &Keeper, words: &[&str]) -> Result<()> {
+        let root = self.path("runsc");
+        let status = Command::new("nsenter")
+            .arg(format!("--mount=/proc/{}/ns/mnt", keeper.0.id()))
+            .args(["--", "runsc", "--root"])
+            .arg(&root)
+            .args(["--platform=systrap", "--network=sandbox", "--overlay2=none", "--ignore-cgroups"])
+            .args(words)
+            // The sandbox keeps what it inherits: with pipes this would wait for its end.
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(self.path("runsc.log"))?)
+            .status()
+            .context("nsenter comes with util-linux")?;
+        let said = || std::fs::read_to_string(self.path("runsc.log")).unwrap_or_default();
+        ensure!(status.success(), "runsc {words:?} ended with {status}: {}", said());
+        Ok(())
+    }
+
+    /// runsc takes the address off the interface, so that each start needs a new one.
+    fn make_network(&self) -> Result<()> {
+        let (netns, link) = (self.netns.as_str(), self.link());
+        let ip = |words: &str| run(Command::new("ip").args(words.split(' ')));
+        ip(&format!("netns add {netns}"))?;
+        ip(&format!("link add {link} type veth peer name eth0 netns {netns}"))?;
+        ip(&format!("addr add {HOST}/30 dev {link}"))?;
+        ip(&format!("link set {link} up"))?;
+        ip(&format!("-n {netns} link set lo up"))?;
+        ip(&format!("-n {netns} addr add {GUEST}/30 dev eth0"))?;
+        ip(&format!("-n {netns} link set eth0 up"))?;
+        ip(&format!("-n {netns} route add default via {HOST}"))?;
+        Ok(())
+    }
+
+    /// What is not there is fine: it runs after failures, too.
+    fn drop_network(&self) {
+        let _ = run(Command::new("ip").args(["link", "del", &self.link()]));
+        let _ = run(Command::new("ip").args(["netns", "del", &self.netns]));
+    }
+
+    fn link(&self) -> String {
+        format!("bn{}", std::process::id())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if let Ok(keeper) = Keeper::start() {
+            let _ = self.runsc(&keeper, &["delete", "-force", ID]);
+        }
+        self.drop_network();
+    }
+}
+
+impl Keeper {
+    /// Makes the namespace and empties `/proc/sys/net` in it: without that, runsc of 2024 refuses to start on Linux
+    /// 6.11 and later.
+    fn start() -> Result<Self> {
+        let script = "mount -t tmpfs -o ro none /proc/sys/net && exec sleep infinity";
+        let words = ["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--", "sh", "-c"];
+        let mut setpriv = Command::new("setpriv");
+        let mut keeper =
+            Self(setpriv.args(words).arg(script).stdin(Stdio::null()).spawn().context("starting unshare")?);
+        let mounts = PathBuf::from(format!("/proc/{}/mounts", keeper.0.id()));
+        let end = Instant::now() + WAIT;
+        while !std::fs::read_to_string(&mounts).unwrap_or_default().contains(" /proc/sys/net tmpfs") {
+            ensure!(keeper.0.try_wait()?.is_none() && Instant::now() < end, "unshare and mount need root");
+            std::thread::sleep(KNOCK);
+        }
+        Ok(keeper)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn bundle(root: &Path, config: &Value, netns: &str) -> Value {
+    let words = |field: &str| config["config"][field].as_array().cloned().unwrap_or_default();
+    let args: Vec<Value> = words("Entrypoint").into_iter().chain(words("Cmd")).collect();
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": args,
+            "env": words("Env"),
+            "cwd": config["config"]["WorkingDir"].as_str().filter(|dir| !dir.is_empty()).unwrap_or("/"),
+            "noNewPrivileges": true,
+        },
+        "root": {"path": root, "readonly": false},
+        "hostname": "bench",
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
+        ],
+        "linux": {"namespaces": [
+            {"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+            {"type": "network", "path": format!("/var/run/netns/{netns}")},
+        ]},
+    })
+}

@@ -1,0 +1,147 @@
+//! The server that is measured: a given one, or one that is started for the run and ends with it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use cakework_testkit::server::Options;
+use cakework_testkit::{Server, http};
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longest wait for anything that is measured.
+pub const WAIT: Duration = Duration::from_secs(120);
+/// How often a state is asked for.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How to get to a server.
+#[derive(Args, Debug)]
+pub struct Access {
+    /// The release binary, to start a server of.
+    #[arg(long, global = true, default_value = "target/release/cakework")]
+    program: PathBuf,
+    /// A running server's API, such as `http://127.0.0.1:8081`.
+    #[arg(long, global = true, requires = "edge", requires = "key", requires = "data_dir")]
+    url: Option<String>,
+    /// Its edge, such as `127.0.0.1:8080`.
+    #[arg(long, global = true)]
+    edge: Option<String>,
+    /// A key of its first account.
+    #[arg(long, global = true, env = "CAKEWORK_KEY", hide_env_values = true)]
+    key: Option<String>,
+    /// Its data directory.
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
+}
+
+impl Access {
+    /// The server that is given, or a new one.
+    pub async fn open(&self) -> Result<Subject> {
+        match (&self.url, &self.edge, &self.key, &self.data_dir) {
+            (Some(url), Some(edge), Some(key), Some(data_dir)) => Ok(Subject {
+                url: url.clone(),
+                edge: edge.clone(),
+                key: key.clone(),
+                data_dir: data_dir.canonicalize().context("finding the data directory")?,
+                client: http::client(),
+                _server: None,
+            }),
+            _ => self.start().await,
+        }
+    }
+
+    /// A new server in an empty data directory.
+    pub async fn start(&self) -> Result<Subject> {
+        let program = self
+            .program
+            .canonicalize()
+            .with_context(|| format!("finding {}: make it with `make build`, or give --url", self.program.display()))?;
+        let server = Server::start(Options::new(program)).await?;
+        Ok(Subject {
+            url: server.url(),
+            edge: server.edge().to_owned(),
+            key: server.key().to_owned(),
+            data_dir: server.data_dir().canonicalize()?,
+            client: http::client(),
+            _server: Some(server),
+        })
+    }
+}
+
+/// A server under measurement.
+pub struct Subject {
+    pub url: String,
+    pub edge: String,
+    pub data_dir: PathBuf,
+    key: String,
+    client: reqwest::Client,
+    /// Ends, with all that it made, when the measurement does.
+    _server: Option<Server>,
+}
+
+impl Subject {
+    /// GET of a path of the API; a refusal is an error.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let request = self.client.get(format!("{}{path}", self.url)).header("X-Api-Key", &self.key);
+        read(request.send().await?).await
+    }
+
+    /// POST to a path of the API; a refusal is an error.
+    pub async fn post(&self, path: &str, body: Value) -> Result<Value> {
+        let request = self.client.post(format!("{}{path}", self.url)).header("X-Api-Key", &self.key).json(&body);
+        read(request.send().await?).await
+    }
+
+    /// Imports an image and waits until its layers are there; gives its id.
+    pub async fn import(&self, reference: &str, password: &str) -> Result<String> {
+        let answer = self.post("/v1/image/import", json!({"imageUri": reference, "password": password})).await?;
+        let id = answer["imageId"].as_str().context("importImage answers an imageId")?.to_owned();
+        let end = Instant::now() + WAIT;
+        loop {
+            let image = self.get(&format!("/v1/image/{id}")).await?;
+            match image["state"].as_str() {
+                Some("ready") => return Ok(id),
+                Some("failed") => bail!("the image failed: {image}"),
+                _ => ensure!(Instant::now() < end, "the image does not get ready: {image}"),
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Stops a VM and waits until it is gone.
+    pub async fn stop(&self, id: &str) -> Result<()> {
+        self.post(&format!("/v1/vm/{id}/stop"), json!({})).await?;
+        let end = Instant::now() + WAIT;
+        loop {
+            let vm = self.get(&format!("/v1/vm/{id}/wait?state=destroyed&timeout=30")).await?;
+            if vm["state"] == "destroyed" {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "the VM does not end: {vm}");
+        }
+    }
+}
+
+async fn read(response: reqwest::Response) -> Result<Value> {
+    let (status, url) = (response.status(), response.url().path().to_owned());
+    let text = response.text().await?;
+    ensure!(status.is_success(), "{url}: {status}: {text}");
+    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+/// GETs `/` by hand on a connection of its own; returns at the first byte of an answer, which has to be a 200.
+pub async fn first_byte(address: &str, host: &str) -> Result<()> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await?;
+        Ok::<_, std::io::Error>(start)
+    };
+    let start = timeout(WAIT, exchange).await.context("no answer")??;
+    ensure!(&start == b"HTTP/1.1 200" || &start == b"HTTP/1.0 200", "{}", String::from_utf8_lossy(&start));
+    Ok(())
+}

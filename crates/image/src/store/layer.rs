@@ -68,7 +68,8 @@ impl Fetcher {
         Self { disk, unpacker, limits, arriving: Semaphore::new(ARRIVING_MAX), locks: Mutex::default() }
     }
 
-    /// Brings a layer into the store, unless it is there; `registry` is where it comes from.
+    /// Brings a layer into the store, unless it is there; `registry` is where it comes from. To end it early, cancel it
+    /// and wait: dropped half-way it would leave its directory behind.
     pub async fn fetch(
         &self,
         registry: &str,
@@ -78,24 +79,25 @@ impl Fetcher {
         cancel: &CancellationToken,
     ) -> Result<(), AgentProblem> {
         let lock = self.lock(registry, layer);
-        let _alone = lock.lock().await;
+        let _alone = unless(cancel, lock.lock()).await?;
         let mut attempt = 1;
         loop {
             if self.disk.has_layer(&layer.diff_id) {
                 progress.add(layer.size_bytes);
                 return Ok(());
             }
-            let _permit = self.arriving.acquire().await.map_err(|error| internal("fetching a layer", error))?;
+            let permit = unless(cancel, self.arriving.acquire()).await?;
+            let _permit = permit.map_err(|error| internal("fetching a layer", error))?;
             let arrived = AtomicU64::new(0);
             let fetched = self.attempt(repository, layer, progress, &arrived, cancel).await;
             let Err(problem) = fetched else {
                 return Ok(());
             };
             progress.done_bytes.fetch_sub(arrived.load(Ordering::Relaxed), Ordering::Relaxed);
-            if problem.code != ProblemCode::RegistryUnavailable || attempt == ATTEMPTS || cancel.is_cancelled() {
+            if problem.code != ProblemCode::RegistryUnavailable || attempt == ATTEMPTS {
                 return Err(problem);
             }
-            tokio::time::sleep(RETRY_PAUSE * attempt).await;
+            unless(cancel, tokio::time::sleep(RETRY_PAUSE * attempt)).await?;
             attempt += 1;
         }
     }
@@ -121,7 +123,7 @@ impl Fetcher {
         arrived: &AtomicU64,
         cancel: &CancellationToken,
     ) -> Result<(), AgentProblem> {
-        let stream = repository.layer(&layer.digest).await?;
+        let stream = unless(cancel, repository.layer(&layer.digest)).await??;
         let tmp = self.disk.tmp();
         let failed = |error: std::io::Error| problem::disk("making a layer's directory", &error);
         tokio::fs::create_dir(&tmp).await.map_err(failed)?;
@@ -165,7 +167,7 @@ impl Fetcher {
             result = timeout(LAYER_TIMEOUT, work) => {
                 result.unwrap_or_else(|_| Err(problem(ProblemCode::RegistryUnavailable, "A layer takes too long to arrive.")))
             }
-            () = cancel.cancelled() => Err(problem(ProblemCode::RegistryUnavailable, "The host is stopping.")),
+            () = cancel.cancelled() => Err(stopped()),
         };
         // It must be gone before its directory is.
         child.kill().await.map_err(|error| internal("ending the unpacker", error))?;
@@ -228,6 +230,18 @@ impl Progress {
             self.changed.send_modify(|count| *count += 1);
         }
     }
+}
+
+/// Awaits something that is of no use once the pull is cancelled.
+async fn unless<T>(cancel: &CancellationToken, work: impl Future<Output = T>) -> Result<T, AgentProblem> {
+    tokio::select! {
+        done = work => Ok(done),
+        () = cancel.cancelled() => Err(stopped()),
+    }
+}
+
+fn stopped() -> AgentProblem {
+    problem(ProblemCode::Internal, "The pull was stopped.")
 }
 
 /// Reads the child's outcome.

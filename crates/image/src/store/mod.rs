@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use cakework_wire::host::{
     AgentProblem, ImageObservation, ImageReport, ProblemCode, PullImage, ResolveImage, ResolvedImage,
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryFutureExt};
 use oci_spec::image::ImageConfiguration;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -203,7 +203,8 @@ impl ImageStore {
     /// Waits until an image can be used.
     ///
     /// # Errors
-    /// Its problem where it failed; [`ProblemCode::Unknown`] where it was never pulled.
+    /// Its problem where it failed; [`ProblemCode::Unknown`] where it was never pulled; [`ProblemCode::Internal`] when
+    /// the store shuts down first.
     pub async fn ready(&self, digest: &str) -> Result<Arc<Image>, AgentProblem> {
         let digest = parse(digest)?;
         let mut changed = self.changed();
@@ -214,7 +215,10 @@ impl ImageStore {
                 Some(State::Failed(problem)) => return Err(problem.clone()),
                 Some(State::Pulling { .. }) => {}
             }
-            changed.changed().await.map_err(|error| internal("waiting for an image", error))?;
+            tokio::select! {
+                result = changed.changed() => result.map_err(|error| internal("waiting for an image", error))?,
+                () = self.inner.stop.cancelled() => return Err(problem(ProblemCode::Internal, "The host is stopping.")),
+            }
         }
     }
 
@@ -307,12 +311,21 @@ impl Inner {
     }
 
     async fn bring(&self, digest: Digest, plan: Plan, repository: &Repository, registry: &str, progress: &Progress) {
+        // The first failure ends the others, which then clean up behind themselves.
+        let cancel = self.stop.child_token();
         let mut fetches = Vec::new();
         for layer in &plan.layers {
-            fetches.push(self.fetcher.fetch(registry, repository, layer, progress, &self.stop));
+            let fetch = self.fetcher.fetch(registry, repository, layer, progress, &cancel);
+            fetches.push(fetch.inspect_err(|_| cancel.cancel()));
         }
-        let fetched: Result<(), _> =
-            futures_util::stream::iter(fetches).buffer_unordered(self.config.parallel_layers).try_collect().await;
+        let fetched = futures_util::stream::iter(fetches)
+            .buffer_unordered(self.config.parallel_layers)
+            .fold(Ok(()), async |first: Result<(), AgentProblem>, fetched| first.and(fetched))
+            .await;
+        if fetched.is_err() && self.stop.is_cancelled() {
+            // Nothing is wrong with the image: the next life of this store goes on with it.
+            return;
+        }
         let state = match fetched {
             Ok(()) => {
                 tracing::info!(%digest, "an image is ready");

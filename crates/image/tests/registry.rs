@@ -1,0 +1,226 @@
+//! Registries of other kinds than the real one at hand, and hostile ones: a small server that answers as told.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use cakework_testkit::images::{Builder, Compression, Entry, Format, Image, Layer};
+use cakework_wire::host::{Credential, ProblemCode, PullImage, ResolveImage};
+use common::Host;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+
+/// A request: its path with query, and its headers by lower-case name.
+#[derive(Debug, Clone)]
+struct Asked {
+    path: String,
+    headers: HashMap<String, String>,
+}
+
+/// What is answered: status, headers, body.
+type Answer = (u16, Vec<(String, String)>, Vec<u8>);
+
+/// A server that answers each request by a function and remembers it. It ends with the test's runtime.
+struct Server {
+    host: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Server {
+    async fn start(answer: impl Fn(&Asked, &str) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let (own, seen, answer) = (host.clone(), Arc::clone(&asked), Arc::new(answer));
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (own, seen, answer) = (own.clone(), Arc::clone(&seen), Arc::clone(&answer));
+                tokio::spawn(async move {
+                    let mut stream = BufReader::new(stream);
+                    let mut lines = Vec::new();
+                    loop {
+                        let mut line = String::new();
+                        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                            return;
+                        }
+                        if line.trim().is_empty() {
+                            break;
+                        }
+                        lines.push(line.trim().to_owned());
+                    }
+                    let path = lines[0].split(' ').nth(1).unwrap().to_owned();
+                    let headers = lines[1..].iter().filter_map(|line| line.split_once(": "));
+                    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+                    let request = Asked { path, headers };
+                    let (status, headers, body) = answer(&request, &own);
+                    seen.lock().unwrap().push(request);
+                    let mut head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\n");
+                    headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+                    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+                    // The client may have heard enough.
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    let _ = stream.write_all(&body).await;
+                });
+            }
+        });
+        Self { host, asked }
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn resolve(&self, credential: Option<Credential>) -> ResolveImage {
+        ResolveImage { reference: format!("{}/app:v1", self.host), credential }
+    }
+}
+
+fn built() -> Image {
+    Builder::new(Format::Oci).layer(Layer::new(&[Entry::file("a", "a")], Compression::Gzip)).build()
+}
+
+/// Answers as a registry with one image would.
+fn content(image: &Image, path: &str) -> Answer {
+    if path.starts_with("/v2/app/manifests/") {
+        return (200, vec![("content-type".into(), image.manifest_media_type().into())], image.manifest().to_vec());
+    }
+    match image.blobs().iter().find(|blob| path.contains(blob.digest())) {
+        Some(blob) => (200, Vec::new(), blob.read().unwrap().to_vec()),
+        None => (404, Vec::new(), Vec::new()),
+    }
+}
+
+fn credential() -> Credential {
+    Credential { username: "user".into(), password: "geheim".into() }
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_where_the_registry_says() {
+    let image = built();
+    let served = image.clone();
+    let server = Server::start(move |asked, own| {
+        if asked.path.starts_with("/token?") {
+            return match asked.headers.get("authorization").map(String::as_str) {
+                Some("Basic dXNlcjpnZWhlaW0=") => (200, Vec::new(), br#"{"token": "t1"}"#.to_vec()),
+                Some(_) => (401, Vec::new(), Vec::new()),
+                None => (200, Vec::new(), br#"{"access_token": "anonymous"}"#.to_vec()),
+            };
+        }
+        if asked.headers.get("authorization").is_some_and(|value| value == "Bearer t1") {
+            return content(&served, &asked.path);
+        }
+        let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"me\"");
+        (401, vec![("www-authenticate".into(), challenge)], Vec::new())
+    })
+    .await;
+    let host = Host::new().await;
+    let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: Some(credential()) };
+    host.bring(image.digest(), &pull).await.unwrap();
+    let tokens: Vec<_> = server.asked().into_iter().filter(|asked| asked.path.starts_with("/token")).collect();
+    assert_eq!(tokens.len(), 1, "one token serves the whole image: {tokens:?}");
+    assert_eq!(tokens[0].path, "/token?service=me&scope=repository%3Aapp%3Apull");
+
+    let wrong = Credential { username: "user".into(), password: "falsch".into() };
+    for credential in [Some(wrong), None] {
+        let refusal = host.store.resolve(&server.resolve(credential)).await.unwrap_err();
+        assert_eq!(refusal.code, ProblemCode::RegistryUnauthorized, "{}", refusal.message);
+    }
+}
+
+#[tokio::test]
+async fn a_credential_goes_nowhere_before_it_is_asked_for_nor_behind_a_redirect() {
+    let image = built();
+    let (served, stored) = (image.clone(), image.clone());
+    let storage = Server::start(move |asked, _| content(&stored, &asked.path)).await;
+    let storage_host = storage.host.clone();
+    let server = Server::start(move |asked, _| {
+        if !asked.headers.contains_key("authorization") {
+            return (401, vec![("www-authenticate".into(), "Basic realm=\"x\"".into())], Vec::new());
+        }
+        if asked.path.contains("/blobs/") {
+            let location = format!("http://{storage_host}{}?signature=s", asked.path);
+            return (307, vec![("location".into(), location)], Vec::new());
+        }
+        content(&served, &asked.path)
+    })
+    .await;
+    let host = Host::new().await;
+    let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: Some(credential()) };
+    host.bring(image.digest(), &pull).await.unwrap();
+    assert!(!server.asked()[0].headers.contains_key("authorization"));
+    let asked = storage.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| !asked.headers.contains_key("authorization")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn servers_that_mean_harm_are_refused() {
+    let image = built();
+    for (what, code, answer) in [
+        ("an endless manifest", ProblemCode::ImageTooLarge, (200, vec![], vec![b' '; 5 << 20])),
+        ("no manifest", ProblemCode::ImageInvalid, (200, vec![], b"<html>".to_vec())),
+        ("a token service without TLS elsewhere", ProblemCode::RegistryUnavailable, {
+            let challenge = "Bearer realm=\"http://169.254.169.254/latest\"".to_owned();
+            (401, vec![("www-authenticate".to_owned(), challenge)], vec![])
+        }),
+        ("a redirect without TLS elsewhere", ProblemCode::RegistryUnavailable, {
+            (307, vec![("location".to_owned(), "http://192.0.2.1/x".to_owned())], vec![])
+        }),
+        ("a redirect to a file", ProblemCode::RegistryUnavailable, {
+            (307, vec![("location".to_owned(), "file:///etc/passwd".to_owned())], vec![])
+        }),
+        ("an unknown challenge", ProblemCode::RegistryUnauthorized, {
+            (401, vec![("www-authenticate".to_owned(), "Negotiate".to_owned())], vec![])
+        }),
+        ("a failure", ProblemCode::RegistryUnavailable, (503, vec![], vec![])),
+        ("too many requests", ProblemCode::RegistryUnavailable, (429, vec![], vec![])),
+    ] {
+        let server = Server::start(move |_, _| answer.clone()).await;
+        let host = Host::new().await;
+        let refusal = host.store.resolve(&server.resolve(Some(credential()))).await.unwrap_err();
+        assert_eq!(refusal.code, code, "{what}: {}", refusal.message);
+        assert!(!refusal.message.contains("geheim"));
+    }
+
+    // A configuration and a layer that are not what their digests say.
+    for part in [0, 1] {
+        let (served, digest) = (image.clone(), image.blobs()[part].digest().to_owned());
+        let server = Server::start(move |asked, _| {
+            let (status, headers, mut body) = content(&served, &asked.path);
+            if asked.path.ends_with(&digest) {
+                let middle = body.len() / 2;
+                body[middle] ^= 1;
+            }
+            (status, headers, body)
+        })
+        .await;
+        let host = Host::new().await;
+        let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: None };
+        let problem = host.bring(image.digest(), &pull).await.unwrap_err();
+        assert_eq!(problem.code, ProblemCode::ImageInvalid, "{part}: {}", problem.message);
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_breaks_off_is_tried_again() {
+    let image = built();
+    let (served, tries) = (image.clone(), Arc::new(Mutex::new(0)));
+    let counted = Arc::clone(&tries);
+    let server = Server::start(move |asked, _| {
+        if asked.path.ends_with(served.layers()[0].digest()) {
+            let mut tries = counted.lock().unwrap();
+            *tries += 1;
+            if *tries < 3 {
+                return (502, Vec::new(), Vec::new());
+            }
+        }
+        content(&served, &asked.path)
+    })
+    .await;
+    let host = Host::new().await;
+    let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: None };
+    host.bring(image.digest(), &pull).await.unwrap();
+    assert_eq!(*tries.lock().unwrap(), 3);
+}

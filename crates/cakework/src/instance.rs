@@ -93,7 +93,9 @@ pub fn record(data_dir: &Path) -> anyhow::Result<Option<Record>> {
 
 /// Held by whoever works on a data directory as a whole.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] File);
+pub struct Lock {
+    _file: File,
+}
 
 /// Takes the lock of a data directory that exists.
 ///
@@ -118,7 +120,7 @@ pub fn lock_file(path: &Path, wait: Duration) -> anyhow::Result<Option<Lock>> {
     let end = Instant::now() + wait;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(Some(Lock(file))),
+            Ok(()) => return Ok(Some(Lock { _file: file })),
             Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(POLL),
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => {

@@ -15,7 +15,7 @@ build: ## one static release binary: target/release/cakework
 test: ## all tests, with real sandboxes, networks and registries (root)
 	@bash scripts/test.sh $(TESTS)
 
-bench: ## Cakework beside runsc, skopeo and umoci: medians and ratios (root)
+bench: ## Cakework beside the tools it stands on: starts, imports, getVm, memory (root)
 	@bash scripts/bench.sh $(BENCH)
 
 lint: ## formatting, clippy without a warning, and licences where cargo-deny is installed

@@ -1,15 +1,26 @@
 #!/usr/bin/env bash
-# Measures Cakework beside the plain tools and prints a table: bench/RESULTS.md says what came out where.
-# Words choose what is measured (start, import); BENCH_RUNS how often.
+# Measures Cakework beside the tools that it stands on and prints tables: bench/RESULTS.md explains them.
+# Words choose what is measured (start, import, get, memory); BENCH_RUNS how often.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 need_root
 bash "$ROOT/scripts/setup.sh" --tests
 use_toolchain
-bash "$ROOT/scripts/build.sh"
 cd "$ROOT"
-cargo build --locked --profile ci -p cakework-testkit --bin bench
+bash scripts/build.sh
+cargo build --locked --profile ci -p cakework-bench
 out="${CARGO_TARGET_DIR:-target}"
-[ $# -gt 0 ] || set -- start import
+bench() { "$out/ci/cakework-bench" --runs "${BENCH_RUNS:-11}" --program "$out/release/cakework" "$@"; }
+
+[ $# -gt 0 ] || set -- start import get memory
 say "$(nproc) cores, $(uname -r), $(runsc --version | head -n1), $(date -u +%F)"
-exec "$out/ci/bench" "$out/release/cakework" "$@"
+for what in "$@"; do
+    say "" "## $what"
+    if [ "$what" = import ]; then
+        # The file system decides: memory first, then the disk.
+        TMPDIR=/dev/shm bench import
+        TMPDIR=/var/tmp bench import
+    else
+        bench "$what"
+    fi
+done

@@ -188,16 +188,19 @@ impl Network {
     /// # Errors
     /// Where `nft` refuses; every VM was tried.
     pub async fn restore_rules(&self, vms: &[(Slot, Option<u16>)]) -> Result<bool, NetError> {
-        let there = nft::tables().await?;
-        let is_there = |family: &str, table: &str| there.iter().any(|(f, t)| f == family && t == table);
+        let (instance, table) = (&self.config.instance, name::prefix(&self.config.instance));
+        let there = nft::chains().await?;
+        let is_there =
+            |family: &str, chain: &str| there.iter().any(|(f, t, c)| f == family && *t == table && c == chain);
         let mut result = Ok(false);
-        if !is_there("inet", &name::prefix(&self.config.instance)) {
+        if !is_there("inet", rules::LAST_CHAIN) {
             result = nft::apply(&rules::instance(&self.config)).await.map(|()| true);
         }
         for &(slot, port) in vms {
-            if !is_there("netdev", &name::interface(&self.config.instance, slot)) {
+            if !rules::chains(instance, slot).iter().all(|chain| is_there("netdev", chain)) {
                 let address = name::address(self.config.pool, slot)?;
-                let restored = nft::apply(&rules::vm(&self.config.instance, slot, address, port)).await;
+                let script = rules::without_vm(instance, slot) + &rules::vm(instance, slot, address, port);
+                let restored = nft::apply(&script).await;
                 result = restored.and(result.map(|_| true));
             }
         }
@@ -225,15 +228,8 @@ impl Network {
                 link::remove(&host, &interface).await?;
             }
         }
-        let ours = |(family, table): &(String, String)| match family.as_str() {
-            "inet" => *table == name::prefix(instance),
-            "netdev" => name::is_interface(instance, table),
-            _ => false,
-        };
-        let tables = nft::tables().await?;
-        let script: String =
-            tables.iter().filter(|table| ours(table)).map(|(family, table)| rules::without(family, table)).collect();
-        nft::apply(&script).await?;
+        let table = name::prefix(instance);
+        nft::apply(&["inet", "netdev"].map(|family| rules::without(family, &table)).concat()).await?;
         for vm in blocking("list namespaces", netns::names).await? {
             if let Some(vm) = name::vm_of_netns(instance, &vm) {
                 let path = name::netns(instance, &vm);
@@ -275,7 +271,7 @@ impl Plan {
             .map_err(|error| NetError::Io { what: "make a namespace", error })?
     }
 
-    /// A table from an earlier life is replaced. Where there can't be one the deletion is spared: it waits for the
+    /// Chains from an earlier life are replaced. Where there can't be one the deletion is spared: it waits for the
     /// kernel's readers, which takes most of the time of an attachment.
     async fn rules(&self, port: Option<u16>, fresh: bool) -> Result<(), NetError> {
         let script = rules::vm(&self.instance, self.slot, self.address, port);

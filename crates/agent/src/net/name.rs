@@ -37,8 +37,7 @@ pub fn prefix(instance: &InstanceId) -> String {
     format!("cw{instance}")
 }
 
-/// The host's end of a VM's link, and the name of the VM's own nftables table: 10 of the 15 bytes that an interface
-/// name may have.
+/// The host's end of a VM's link: 10 of the 15 bytes that an interface name may have.
 pub fn interface(instance: &InstanceId, slot: Slot) -> String {
     format!("cw{instance}{:04x}", slot.0)
 }
@@ -53,7 +52,7 @@ pub fn vm_of_netns(instance: &InstanceId, name: &str) -> Option<VmId> {
     name.strip_prefix(&prefix(instance))?.strip_prefix('-')?.parse().ok()
 }
 
-/// True for interfaces and tables of this instance's VMs.
+/// True for interfaces of this instance's VMs.
 pub fn is_interface(instance: &InstanceId, name: &str) -> bool {
     let digits = name.strip_prefix(&prefix(instance));
     digits.is_some_and(|text| text.len() == 4 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))

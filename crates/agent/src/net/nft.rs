@@ -17,20 +17,29 @@ pub async fn apply(script: &str) -> Result<(), NetError> {
     run(&["-f", "-"], script).await.map(|_| ())
 }
 
-/// The tables there are, as `(family, name)`.
-pub async fn tables() -> Result<Vec<(String, String)>, NetError> {
-    let text = run(&["list", "tables"], "").await?;
-    Ok(parse_tables(&text))
+/// The chains there are, as `(family, table, chain)`; a table without any has an empty chain's name.
+pub async fn chains() -> Result<Vec<(String, String, String)>, NetError> {
+    let text = run(&["list", "chains"], "").await?;
+    Ok(parse_chains(&text))
 }
 
-fn parse_tables(text: &str) -> Vec<(String, String)> {
-    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    words
-        .filter_map(|line| match line[..] {
-            ["table", family, name] => Some((family.to_owned(), name.to_owned())),
-            _ => None,
-        })
-        .collect()
+fn parse_chains(text: &str) -> Vec<(String, String, String)> {
+    let mut table = None;
+    let mut chains = Vec::new();
+    for line in text.lines() {
+        let chain = match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["table", family, name, "{"] => {
+                table = Some((family.to_owned(), name.to_owned()));
+                ""
+            }
+            ["chain", name, "{"] => name,
+            _ => continue,
+        };
+        if let Some((family, table)) = table.clone() {
+            chains.push((family, table, chain.to_owned()));
+        }
+    }
+    chains
 }
 
 async fn run(args: &[&str], input: &str) -> Result<String, NetError> {
@@ -65,9 +74,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_read_by_family_and_name() {
-        let text = "table inet cw0a1v\ntable netdev cw0a1v001f\n\n# warning: table ip nat is managed\n";
-        let expected = [("inet", "cw0a1v"), ("netdev", "cw0a1v001f")];
-        assert_eq!(parse_tables(text), expected.map(|(family, name)| (family.to_owned(), name.to_owned())));
+    fn chains_are_read_with_their_tables() {
+        let text = "table inet cw0a1v {\n\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\t}\n}\n\
+                    table netdev cw0a1v {\n}\n";
+        let expected = [("inet", "cw0a1v", ""), ("inet", "cw0a1v", "input"), ("netdev", "cw0a1v", "")];
+        let expected = expected.map(|(family, table, chain)| (family.to_owned(), table.to_owned(), chain.to_owned()));
+        assert_eq!(parse_chains(text), expected);
     }
 }

@@ -1,9 +1,11 @@
 //! The firewall's rules as text for `nft`. Pure.
 //!
-//! Two kinds of tables. One `inet` table per instance holds what is the same for all VMs. One `netdev` table per VM
-//! holds who it is: the guest's constant address becomes the VM's own at the host's end of its link, and nothing else
-//! passes there in either direction. So no rule of the first kind ever changes when a VM comes or goes, and all of
-//! the second kind go in one stroke.
+//! Two tables per instance. The `inet` table holds what is the same for all VMs. The `netdev` table has two chains
+//! per VM, which hold who it is: the guest's constant address becomes the VM's own at the host's end of its link, and
+//! nothing else passes there in either direction. So no rule of the first ever changes when a VM comes or goes.
+//!
+//! It is one `netdev` table for all VMs, not one for each: `nft` asks the kernel for the sets of every table before it
+//! changes anything, which with a few hundred tables takes most of a second.
 //!
 //! Base chains accept: other forwarders on the host keep working. Only packets to and from our interfaces are
 //! dropped. IPv6 ends at the VM's link until it has the same policy.
@@ -32,7 +34,11 @@ const DENY: [&str; 11] = [
     "240.0.0.0/4",
 ];
 
-/// The instance's table; replaces the one before in the same transaction, so that no packet meets neither.
+/// A chain of the instance's `inet` table: where it is, the others are, since they come as one.
+pub const LAST_CHAIN: &str = "uplink";
+
+/// The instance's tables; the `inet` one replaces the one before in the same transaction, so that no packet meets
+/// neither. VMs' chains are left as they are.
 ///
 /// `admit` stands before any address translation: a destination that another program on the host translates (a
 /// published container port, a cluster's service address) is judged by what the guest asked for. `forward` judges
@@ -46,7 +52,8 @@ pub fn instance(config: &NetConfig) -> String {
     let fixed: Vec<IpNet> = DENY.iter().map(|net| net.parse().expect("a constant network")).collect();
     let deny = set(fixed.iter().chain(&config.deny));
     format!(
-        "table inet {table}
+        "table netdev {table}
+table inet {table}
 delete table inet {table}
 table inet {table} {{
   set allow {{ type ipv4_addr; flags interval; auto-merge;{allow} }}
@@ -122,25 +129,32 @@ table inet {table} {{
     )
 }
 
-/// A VM's own table. Its chains are bound to the VM's link, which must exist.
+/// The names of a VM's two chains: from the guest, to the guest.
+pub fn chains(instance: &InstanceId, slot: Slot) -> [String; 2] {
+    let link = name::interface(instance, slot);
+    [format!("{link}_in"), format!("{link}_out")]
+}
+
+/// A VM's own chains; fails where there are any. They are bound to the VM's link, which must exist.
 ///
 /// The guest may send ARP for its gateway and IPv4 from its own address, nothing else; a packet that names another
 /// source ends here. Towards the guest a new TCP connection passes to its `port` only; whether it may come from the
-/// host at all is decided in the instance's table.
+/// host at all is decided in the instance's `inet` table.
 pub fn vm(instance: &InstanceId, slot: Slot, address: Ipv4Addr, port: Option<u16>) -> String {
-    let table = name::interface(instance, slot);
+    let (table, link) = (name::prefix(instance), name::interface(instance, slot));
+    let [from_guest, to_guest] = chains(instance, slot);
     let (guest, gateway) = (GUEST.address, GUEST.gateway);
     let other_ports = port.map(|port| format!(" tcp dport != {port}")).unwrap_or_default();
     format!(
-        "create table netdev {table}
+        "add table netdev {table}
+create chain netdev {table} {from_guest} {{ type filter hook ingress device \"{link}\" priority filter; policy drop; }}
+create chain netdev {table} {to_guest} {{ type filter hook egress device \"{link}\" priority filter; policy drop; }}
 table netdev {table} {{
-  chain ingress {{
-    type filter hook ingress device \"{table}\" priority filter; policy drop;
+  chain {from_guest} {{
     arp operation request arp saddr ip {guest} arp daddr ip {gateway} arp saddr ip set {address} arp daddr ip set {HOST_ADDRESS} accept
     ip saddr {guest} ip saddr set {address} accept
   }}
-  chain egress {{
-    type filter hook egress device \"{table}\" priority filter; policy drop;
+  chain {to_guest} {{
     arp operation reply arp saddr ip set {gateway} arp daddr ip set {guest} accept
     ip daddr {address} tcp flags & (syn | ack) == syn{other_ports} drop
     ip daddr {address} ip daddr set {guest} accept
@@ -150,9 +164,12 @@ table netdev {table} {{
     )
 }
 
-/// Removes a VM's own table whether it is there or not: `destroy` is newer than the oldest `nft` that we run with.
+/// Removes a VM's own chains whether they are there or not: `destroy` is newer than the oldest `nft` that we run with.
 pub fn without_vm(instance: &InstanceId, slot: Slot) -> String {
-    without("netdev", &name::interface(instance, slot))
+    let table = name::prefix(instance);
+    let each =
+        |verb: &str| chains(instance, slot).map(|chain| format!("{verb} chain netdev {table} {chain}\n")).concat();
+    [format!("add table netdev {table}\n"), each("add"), each("flush"), each("delete")].concat()
 }
 
 /// Removes a table whether it is there or not.

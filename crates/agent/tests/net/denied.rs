@@ -8,7 +8,7 @@ use super::world::{
     DNS_PORT, EDGE_UID, HOST_IN_LAN, HOST_PUBLIC, INTERNET, INTERNET_DENIED, LAN, OTHER_UID, Space, UPLINK, VM_PORT,
     Vm, World,
 };
-use cakework_agent::net::HOST_ADDRESS;
+use cakework_agent::net::{GUEST, HOST_ADDRESS};
 
 /// A way from a namespace to an address that must be closed.
 struct Row<'a> {
@@ -118,7 +118,7 @@ fn a_vm_sends_under_no_other_source() {
         };
         assert_eq!(send(), Vec::<IpAddr>::new());
         world.flush_policy();
-        assert_eq!(send(), Vec::<IpAddr>::new(), "the VM's own table alone holds spoofed sources back");
+        assert_eq!(send(), Vec::<IpAddr>::new(), "the VM's own chains alone holds spoofed sources back");
         world.flush_identity(&vm);
         // No answer finds back to a source that is not the guest's; that the target logs it is the proof.
         let seen = send();
@@ -219,6 +219,32 @@ fn the_host_itself_reaches_no_vm() {
         world.wait(cakework_agent::net::Network::open(world.config.clone())).expect("the rules are back");
         world.attach(&vm.id, vm.slot, Some(9090));
         closed_until(&world.host, &rows(&ALL, address, 9090, &target), || world.flush_policy());
+    });
+}
+
+#[test]
+fn a_vm_broadcasts_nothing_to_the_host() {
+    World::play(|world| {
+        let vm = world.vm(1);
+        let target = Target::new(&world.host, Ipv4Addr::UNSPECIFIED, 7007);
+        let send = || {
+            vm.inside.run(|| {
+                let socket = std::net::UdpSocket::bind((GUEST.address, 0)).expect("a socket");
+                socket.set_broadcast(true).expect("broadcast");
+                // Until the target has it, or the time is over.
+                for _ in 0..20 {
+                    socket.send_to(b"probe", (Ipv4Addr::BROADCAST, 7007)).expect("sent");
+                    if !target.visitors(Way::Udp).is_empty() {
+                        break;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+            });
+            !target.visitors(Way::Udp).is_empty()
+        };
+        assert!(!send());
+        world.flush_policy();
+        assert!(send(), "closed without the rules, too: the test proves nothing");
     });
 }
 

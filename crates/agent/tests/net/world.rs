@@ -213,10 +213,14 @@ impl World {
         self.host.sh(&format!("nft flush table inet cw{}", self.config.instance));
     }
 
-    /// Removes a VM's own table and the link's own check: its guest's packets are neither judged nor translated.
+    /// Removes a VM's own chains and the link's own check: its guest's packets are neither judged nor translated.
     pub fn flush_identity(&self, vm: &Vm) {
         let link = format!("cw{}{:04x}", self.config.instance, vm.slot.0);
-        self.host.sh(&format!("nft delete table netdev {link}; echo 0 > /proc/sys/net/ipv4/conf/{link}/rp_filter"));
+        for chain in ["in", "out"] {
+            let chain = format!("chain netdev cw{} {link}_{chain}", self.config.instance);
+            self.host.sh(&format!("nft flush {chain}; nft delete {chain}"));
+        }
+        self.host.sh(&format!("echo 0 > /proc/sys/net/ipv4/conf/{link}/rp_filter"));
     }
 
     /// Removes all rules there are on the host.

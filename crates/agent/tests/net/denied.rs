@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::probe::{ALL, PORTS, Target, Way, all_at_once, is_closed, reach, send_from};
 use super::world::{
-    DNS_PORT, EDGE_UID, HOST_IN_LAN, HOST_PUBLIC, INTERNET, INTERNET_DENIED, LAN, OTHER_UID, Space, UPLINK, VM_PORT,
-    Vm, World,
+    DNS_PORT, EDGE_UID, HOST_IN_LAN, HOST_PUBLIC, INTERNET, INTERNET_DENIED, LAN, Names, OTHER_UID, Space, UPLINK,
+    VM_PORT, Vm, World,
 };
-use cakework_agent::net::{GUEST, HOST_ADDRESS};
+use cakework_agent::net::{GUEST, HOST_ADDRESS, NetConfig, Network, Slot};
+use cakework_core::id::{InstanceId, VmId};
 
 /// A way from a namespace to an address that must be closed.
 struct Row<'a> {
@@ -47,6 +48,33 @@ fn a_vm_reaches_no_other_vm() {
         let target = Target::new(&other.inside, Ipv4Addr::UNSPECIFIED, VM_PORT);
         let rows = rows(&ALL, other.attachment.address, VM_PORT, &target);
         closed_until(&one.inside, &rows, || world.flush_policy());
+    });
+}
+
+#[test]
+fn a_vm_reaches_no_vm_of_another_instance() {
+    World::play(|world| {
+        let vm = world.vm(1);
+        let config = NetConfig {
+            instance: InstanceId::mint(&mut rand::rng()),
+            pool: "10.78.0.0/16".parse().expect("a network"),
+            // What one operator allows, the other one's VMs are still not open to.
+            allow: vec!["0.0.0.0/0".parse().expect("a network")],
+            dns_port: DNS_PORT + 1,
+            ..world.config.clone()
+        };
+        let _names = Names(config.instance.clone());
+        let other = world.wait(Network::open(config.clone())).expect("a second instance");
+        let id = VmId::mint(&mut rand::rng());
+        let attachment = world.wait(other.attach(&id, Slot(1), Some(VM_PORT))).expect("attached");
+        let (there, here) = (Space::open(&attachment.netns), vm.inside);
+        let near = Target::new(&here, Ipv4Addr::UNSPECIFIED, VM_PORT);
+        let far = Target::new(&there, Ipv4Addr::UNSPECIFIED, VM_PORT);
+        closed_until(&there, &rows(&ALL, vm.attachment.address, VM_PORT, &near), || world.flush_policy());
+        // This instance's policy is gone: the other one's alone holds its VM's guests off.
+        closed_until(&here, &rows(&ALL, attachment.address, VM_PORT, &far), || {
+            world.host.sh(&format!("nft flush table inet cw{}", config.instance));
+        });
     });
 }
 
@@ -216,7 +244,7 @@ fn the_host_itself_reaches_no_vm() {
         let address = vm.attachment.address;
         closed_until_as(&world.host, OTHER_UID, &rows(&PORTS, address, VM_PORT, &target), || world.flush_policy());
         let target = Target::new(&vm.inside, Ipv4Addr::UNSPECIFIED, 9090);
-        world.wait(cakework_agent::net::Network::open(world.config.clone())).expect("the rules are back");
+        world.wait(Network::open(world.config.clone())).expect("the rules are back");
         world.attach(&vm.id, vm.slot, Some(9090));
         closed_until(&world.host, &rows(&ALL, address, 9090, &target), || world.flush_policy());
     });

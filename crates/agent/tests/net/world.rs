@@ -125,6 +125,7 @@ pub struct World {
     /// The instance's configuration.
     pub config: NetConfig,
     network: Network,
+    _names: Names,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -181,7 +182,8 @@ impl World {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let network = runtime.block_on(Network::open(config.clone())).expect("these tests need root and nft");
-        Self { host, internet, lan, config, network, runtime }
+        let _names = Names(config.instance.clone());
+        Self { host, internet, lan, config, network, _names, runtime }
     }
 
     /// Attaches a VM with [`VM_PORT`].
@@ -229,12 +231,14 @@ impl World {
     }
 }
 
-/// The namespaces with names are all that outlives the world.
-impl Drop for World {
+/// The names of an instance's namespaces, which are all that outlives the world.
+pub struct Names(pub InstanceId);
+
+impl Drop for Names {
     fn drop(&mut self) {
-        let prefix = format!("cw{}-", self.config.instance);
+        let prefix = format!("/run/netns/cw{}-", self.0);
         let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-        for path in entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(&prefix)) {
+        for path in entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().starts_with(&prefix)) {
             // On the way out of a failed test there is nothing better to do than to go on.
             let _ = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
             let _ = std::fs::remove_file(&path);

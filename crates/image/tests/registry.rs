@@ -6,9 +6,10 @@ mod common;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use cakework_image::ImageConfig;
 use cakework_testkit::images::{Builder, Compression, Entry, Format, Image, Layer};
-use cakework_wire::host::{Credential, ProblemCode, PullImage, ResolveImage};
-use common::Host;
+use cakework_wire::host::{Credential, ImageObservation, ProblemCode, PullImage, ResolveImage};
+use common::{Host, PATIENCE};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -223,4 +224,52 @@ async fn a_layer_that_breaks_off_is_tried_again() {
     let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: None };
     host.bring(image.digest(), &pull).await.unwrap();
     assert_eq!(*tries.lock().unwrap(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pull_says_how_far_it_is_and_is_taken_up_after_a_stop() {
+    let arrived = Layer::new(&[Entry::file("b", vec![2; 1 << 20])], Compression::None);
+    let held = Layer::new(&[Entry::file("c", "c")], Compression::None);
+    let image = Builder::new(Format::Oci).layer(arrived.clone()).layer(held.clone()).build();
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let (served, gate) = (image.clone(), Mutex::new(gate));
+    let server = Server::start(move |asked, _| {
+        if asked.path.ends_with(held.blob().digest()) {
+            // Until the test drops its end.
+            let _ = gate.lock().unwrap().recv();
+        }
+        content(&served, &asked.path)
+    })
+    .await;
+    let host = Host::new().await;
+    let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: None };
+    let total: u64 = image.layers().iter().map(|layer| layer.size_bytes()).sum();
+    let report = host.store.pull(image.digest(), &pull).await.unwrap();
+    assert!(matches!(report.observation, ImageObservation::Pulling { total_bytes, .. } if total_bytes == total));
+    let first = arrived.blob().size_bytes();
+    let half_way = async {
+        loop {
+            let observation = host.store.report(image.digest()).unwrap().observation;
+            if observation == (ImageObservation::Pulling { done_bytes: first, total_bytes: total })
+                && host.names("layers").len() == 1
+            {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, half_way).await.expect("one layer arrives while the other is held");
+    let again = host.store.pull(image.digest(), &pull).await.unwrap();
+    assert!(matches!(again.observation, ImageObservation::Pulling { .. }), "a pull under way is left as it is");
+
+    tokio::time::timeout(PATIENCE, host.store.shutdown()).await.expect("the pull ends at once");
+    assert_eq!(host.names("tmp"), [""; 0]);
+    assert_eq!(host.store.ready(image.digest()).await.unwrap_err().code, ProblemCode::Internal);
+    drop(open);
+    let store = common::open(host.dir.path(), ImageConfig::default()).await;
+    assert_eq!(store.reports(), []);
+    store.pull(image.digest(), &pull).await.unwrap();
+    tokio::time::timeout(PATIENCE, store.ready(image.digest())).await.unwrap().unwrap();
+    let fetches = server.asked().iter().filter(|asked| asked.path.ends_with(arrived.blob().digest())).count();
+    assert_eq!(fetches, 1, "the layer that had arrived is still there");
 }

@@ -77,6 +77,11 @@ impl Registries {
                 .connect_timeout(CONNECT_TIMEOUT)
                 .read_timeout(READ_TIMEOUT)
                 .referer(false)
+                // A layer's bytes are hashed as they are stored; another crate may have switched one of these on.
+                .no_gzip()
+                .no_brotli()
+                .no_zstd()
+                .no_deflate()
         };
         let only_tls = Policy::custom(|attempt| {
             if attempt.previous().len() > REDIRECTS_MAX || attempt.url().scheme() != "https" {

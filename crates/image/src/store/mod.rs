@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use cakework_wire::host::{
     AgentProblem, ImageObservation, ImageReport, ProblemCode, PullImage, ResolveImage, ResolvedImage,
@@ -26,12 +27,15 @@ use self::layer::{Fetcher, Progress};
 use crate::config::{ImageConfig, Unpacker};
 use crate::digest::Digest;
 use crate::manifest::{self, Document, Plan};
-use crate::problem::{self, internal, invalid, problem, too_large};
+use crate::problem::{self, internal, invalid, problem};
 use crate::reference::{Reference, Version};
 use crate::registry::{Registries, Repository};
 
 /// Registries that are asked at a time.
 const ASKING_MAX: usize = 16;
+/// From the call until manifest and configuration are there, the wait for a turn included: callers of the API wait for
+/// it, and their client gives up after a minute.
+const ASK_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// The store can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -264,6 +268,12 @@ impl Inner {
 
     /// Manifest and config of what a version names on this architecture, verified and within the limits.
     async fn ask(&self, repository: &Repository, version: &Version) -> Result<Resolved, AgentProblem> {
+        tokio::time::timeout(ASK_TIMEOUT, self.ask_patiently(repository, version)).await.unwrap_or_else(|_| {
+            Err(problem(ProblemCode::RegistryUnavailable, "The registry takes too long to say what the image is."))
+        })
+    }
+
+    async fn ask_patiently(&self, repository: &Repository, version: &Version) -> Result<Resolved, AgentProblem> {
         let _permit = self.asking.acquire().await.map_err(|error| internal("asking a registry", error))?;
         let (mut digest, mut manifest) = repository.manifest(version).await?;
         let mut document = manifest::read(&manifest)?;
@@ -282,9 +292,6 @@ impl Inner {
             return Err(invalid("The image's configuration has not the size that its manifest says."));
         }
         let plan = manifest::plan(&parsed, &config, limits)?;
-        if plan.layers.iter().any(|layer| layer.size_bytes > limits.compressed_bytes) {
-            return Err(too_large("The image has a layer that is larger than this host takes."));
-        }
         Ok(Resolved { digest, manifest, config, plan })
     }
 

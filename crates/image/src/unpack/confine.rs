@@ -72,6 +72,7 @@ const SYSTEM_CALLS: &[libc::c_long] = &[
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
+    libc::SYS_mprotect,
     libc::SYS_futex,
     libc::SYS_getrandom,
     libc::SYS_clock_gettime,
@@ -193,4 +194,64 @@ fn system_call_filter() -> Result<BpfProgram, String> {
     SeccompFilter::new(rules, refused, SeccompAction::Allow, arch)
         .and_then(BpfProgram::try_from)
         .map_err(|error| format!("the list of system calls: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::process::Command;
+
+    use rustix::fs::{CWD, FileType, Mode};
+    use rustix::io::Errno;
+
+    use super::*;
+
+    /// The confinement takes hold of one thread for good, so this one runs as a process of its own, below.
+    #[test]
+    #[ignore = "run by the test below"]
+    fn inside() {
+        confine().expect("it confines itself");
+        assert!(File::create("/own").is_ok(), "what it is there for works");
+        assert!(File::open("/etc/passwd").is_err() && File::open("/proc/self/status").is_err());
+        let make =
+            |name: &str, kind| rustix::fs::mknodat(CWD, name, kind, Mode::empty(), 0x801).map_err(Errno::raw_os_error);
+        assert_eq!(
+            make("/block", FileType::BlockDevice),
+            Err(libc::EACCES),
+            "Landlock refuses it before capabilities do"
+        );
+        assert_eq!(make("/socket", FileType::Socket), Err(libc::EACCES), "only Landlock refuses this");
+        assert_eq!(
+            make("/null", FileType::CharacterDevice),
+            Err(libc::EPERM),
+            "a device needs a capability that is gone"
+        );
+        let refused = |error: io::Error| error.raw_os_error() == Some(libc::EPERM);
+        assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_err_and(refused), "no sockets");
+        assert!(Command::new("/own").status().is_err(), "no programs");
+        assert_eq!(rustix::process::chroot("/"), Err(Errno::PERM));
+        assert_eq!(rustix::mount::mount_change("/", MountPropagationFlags::SHARED), Err(Errno::PERM));
+        assert_eq!(
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1),
+            Err(Errno::PERM)
+        );
+        let more = Rlimit { current: Some(4 << 30), maximum: Some(4 << 30) };
+        assert_eq!(rustix::process::setrlimit(Resource::As, more), Err(Errno::PERM));
+        let other = rustix::process::Pid::INIT;
+        assert_eq!(rustix::process::prlimit(Some(other), Resource::Nofile, more), Err(Errno::PERM));
+    }
+
+    #[test]
+    fn it_can_do_nothing_but_unpack() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let output = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "unpack::confine::tests::inside", "--ignored", "--nocapture"])
+            .current_dir(directory.path())
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("1 passed"), "as root? {text}");
+        let names: Vec<_> = std::fs::read_dir(directory.path()).expect("it is there").collect();
+        assert_eq!(names.len(), 1, "the file it made, and nothing else");
+    }
 }

@@ -93,7 +93,7 @@ impl Problem {
     pub(crate) fn response(self, request_id: &HeaderValue) -> Response<ResponseBody> {
         let status = self.status();
         let mut body = json!({
-            "type": "about:blank",
+            "type": format!("urn:cakework:problem:{}", self.code()),
             "title": self.title(),
             "status": status.as_u16(),
             "detail": self.detail(),
@@ -115,5 +115,31 @@ impl Problem {
             Self::HostNotFound | Self::VmStopped | Self::VmRefused | Self::VmBadResponse | Self::VmTimeout(_) => {}
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Problem; 7] = [
+        Problem::BadRequest(""),
+        Problem::HostNotFound,
+        Problem::VmStopped,
+        Problem::VmRefused,
+        Problem::VmBadResponse,
+        Problem::VmTimeout(""),
+        Problem::QueueFull(""),
+    ];
+
+    #[test]
+    fn the_documentation_lists_every_code() {
+        let text = include_str!("../../../docs/edge.md");
+        let listed: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(listed.len(), ALL.len());
+        for (problem, line) in ALL.into_iter().zip(listed) {
+            let row = format!("| `{}` | {} | {} |", problem.code(), problem.status().as_u16(), problem.title());
+            assert!(line.starts_with(&row), "{line}");
+        }
     }
 }

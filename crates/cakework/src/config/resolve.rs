@@ -98,7 +98,6 @@ pub fn api(settings: &Settings, dir: PathBuf, agent_socket: PathBuf) -> ServerCo
         vm_disk_mib: settings.vm.disk_mib,
         start_timeout_secs: settings.vm.start_timeout_secs,
         print_first_key: true,
-        ..ServerConfig::default()
     }
 }
 

@@ -1,15 +1,25 @@
-//! Reads pages of a VM's log from its segments, which its monitor writes at the same time.
+//! Reads pages of a VM's log from its segments, which its monitor may write at the same time.
 //!
-//! Invariant: the pages of a query, put together, hold each matching line once, also while lines are appended.
+//! ```text
+//! files    which segments there are       scan    records of one segment, either way
+//! page     the lines of a query           level   what a line says of itself        find   substrings
+//! ```
+//! Invariant: the pages of a query, put together, hold each matching line once, also while lines are appended. A
+//! position names a place between two records; nothing before it moves.
 
 use std::path::Path;
 
-use cakework_core::logquery::LogQuery;
-use cakework_wire::host::LogPage;
-
 mod config;
+pub(crate) mod files;
+mod find;
+mod level;
+mod page;
+mod scan;
+#[cfg(test)]
+mod tests;
 
 pub use config::LogConfig;
+pub use page::read_page;
 
 /// A log could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -17,14 +27,6 @@ pub enum LogError {
     /// The host refused something.
     #[error("could not read the log")]
     Io(#[from] std::io::Error),
-}
-
-/// Reads the page of the log in `dir` that `query` asks for. Blocks. A VM without a log has no lines.
-///
-/// # Errors
-/// [`LogError`].
-pub fn read_page(_dir: &Path, _query: &LogQuery) -> Result<LogPage, LogError> {
-    Ok(LogPage { lines: Vec::new(), next: None })
 }
 
 /// Removes the log in `dir`. None there is fine.

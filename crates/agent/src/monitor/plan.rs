@@ -32,7 +32,7 @@ pub struct Plan {
     pub generation: Generation,
     /// The command that starts the sandbox and returns: `runsc … run --detach --pid-file FILE …`.
     pub command: Vec<String>,
-    /// The file that the command writes the sandbox's pid to: what `--pid-file` names.
+    /// The file that the command writes the sandbox's process id to: what `--pid-file` names.
     pub pid_file: PathBuf,
     /// The sandbox's control socket, which can tell the exit status to a monitor that is not the sandbox's parent.
     pub control: Option<Control>,
@@ -64,14 +64,15 @@ pub struct Booted {
     pub boot_id: String,
 }
 
-/// How a sandbox ended; both absent where nobody could tell.
+/// How a sandbox ended; both absent where nobody could tell. A guest's process that a signal ended has the code 128 plus
+/// the signal's number, as the engine itself says it; `signal` is the one that ended the sandbox's own process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Exited {
     /// The exit code of the VM's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
-    /// The signal that ended it.
+    /// The signal that ended the sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
 }

@@ -38,11 +38,9 @@ pub async fn run(config: &ProbeConfig) -> anyhow::Result<()> {
         Err(error) => Err(error),
     };
     // Removed whatever came before: what can't be removed is named by the first failure, or found by the next purge.
-    let deleted = gvisor.delete(&name).await;
-    cgroups.kill(&name);
     let removed = wait_until_removed(&cgroups, &name).await;
     file::remove(&dir)?;
-    ran.and_then(|()| Ok(deleted?)).and(removed)
+    ran.and(removed)
 }
 
 fn lay_out(gvisor: &Gvisor, cgroups: &Cgroups, dir: &VmDir, name: &str) -> anyhow::Result<()> {

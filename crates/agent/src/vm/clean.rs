@@ -96,11 +96,9 @@ async fn end(driver: &mut Driver) -> Result<(), CleanError> {
     let same_boot = driver.record.boot_id == driver.parts.boot_id;
     let monitor = match driver.monitor.take() {
         Some(monitor) => Some(monitor),
-        None if same_boot => driver
-            .record
-            .monitor
-            .and_then(Process::open)
-            .or_else(|| watcher::find(&driver.parts.cgroups, &driver.dir).and_then(Process::open)),
+        None if same_boot => {
+            driver.record.monitor.and_then(Process::open).or_else(|| watcher::find(&driver.dir).and_then(Process::open))
+        }
         None => None,
     };
     // Before the sandbox ran there is nothing to note, and the monitor could still be about to make one.
@@ -124,22 +122,13 @@ async fn end_monitor(monitor: &Process) -> Result<(), CleanError> {
     timeout(KILL_WAIT, monitor.ended()).await.map_err(|_| CleanError::Alive)
 }
 
-/// Ends the sandbox of a VM, by the engine's command and by its control group. `strays` looks also for processes of
-/// the engine that have not joined the group yet.
+/// Ends the sandbox of a VM by its control group: all its processes at once, and without waiting for whoever reaps
+/// them, as the engine's own command would. `strays` looks also for processes of the engine that have not joined the
+/// group yet.
 ///
 /// # Errors
 /// [`CleanError::Alive`] where something does not go.
 pub async fn end_sandbox(parts: &Arc<Parts>, vm: &VmId, strays: bool) -> Result<(), CleanError> {
-    if strays {
-        kill_until_gone(parts, vm, true).await?;
-    }
-    if let Err(error) = parts.gvisor.delete(vm.as_str()).await {
-        tracing::warn!(%vm, error = &error as &dyn std::error::Error, "the engine could not end a sandbox");
-    }
-    kill_until_gone(parts, vm, false).await
-}
-
-async fn kill_until_gone(parts: &Arc<Parts>, vm: &VmId, strays: bool) -> Result<(), CleanError> {
     let gone = async {
         loop {
             let (parts, vm) = (Arc::clone(parts), vm.clone());

@@ -140,7 +140,7 @@ impl Driver {
     /// A boot goes on without the agent. Where none was begun, or it left nothing, the preparation begins anew.
     async fn resume_boot(&mut self) -> Next {
         let monitor = self.record.monitor.and_then(Process::open);
-        let monitor = monitor.or_else(|| watcher::find(&self.parts.cgroups, &self.dir).and_then(Process::open));
+        let monitor = monitor.or_else(|| watcher::find(&self.dir).and_then(Process::open));
         if let Some(monitor) = &monitor {
             while watcher::booted(&self.dir).is_none() {
                 tokio::select! {

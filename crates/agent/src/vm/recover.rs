@@ -13,8 +13,8 @@ use super::dir::VmDir;
 use super::driver::Parts;
 use super::record::{Ask, Assignment, Record, Tombstone};
 use super::registry::{Registry, Restored};
+use super::watcher;
 use crate::net::Slot;
-use crate::sys::cgroup::MONITORS;
 use crate::sys::file;
 use crate::sys::{mounts, process};
 
@@ -98,9 +98,8 @@ async fn destroy(parts: &Arc<Parts>, vm: &VmId, dir: &VmDir, slot: Slot) -> Resu
 fn leftovers(parts: &Parts, dir: &Path, live: &BTreeSet<VmId>) -> std::io::Result<BTreeSet<VmId>> {
     let all = VmDir::all(dir);
     let vm_in = |path: &Path| path.strip_prefix(&all).ok()?.iter().next()?.to_str()?.parse::<VmId>().ok();
-    for monitor in parts.cgroups.processes(MONITORS) {
-        let words = process::arguments(monitor.pid).unwrap_or_default();
-        if !words.iter().filter_map(|word| vm_in(Path::new(word))).any(|vm| live.contains(&vm)) {
+    for (monitor, of) in watcher::all()? {
+        if vm_in(&of).is_some_and(|vm| !live.contains(&vm)) {
             process::kill(monitor);
         }
     }

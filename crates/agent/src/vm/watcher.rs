@@ -4,6 +4,7 @@
 //! agent is dropped, and the one pipe between the two may break.
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -15,6 +16,8 @@ use crate::sys::cgroup::{Cgroups, MONITORS};
 use crate::sys::file;
 use crate::sys::process::{self, Process, ProcessRef};
 
+/// By what a monitor is found among all processes.
+const DIR_FLAG: &str = "--vm-dir";
 /// Bytes of a monitor's answer.
 const ANSWER_MAX_BYTES: u64 = 64 * 1024;
 /// Bytes of a failed monitor's last words for the operator's log.
@@ -42,11 +45,11 @@ pub struct Started {
 ///
 /// # Errors
 /// Where it can't be started or watched.
-pub fn start(program: &std::path::Path, cgroups: &Cgroups, dir: &VmDir, begin: Begin) -> std::io::Result<Started> {
+pub fn start(program: &Path, cgroups: &Cgroups, dir: &VmDir, begin: Begin) -> std::io::Result<Started> {
     let stderr = File::create(dir.monitor_stderr())?;
     let mut child = std::process::Command::new(program)
         .arg("monitor")
-        .arg("--vm-dir")
+        .arg(DIR_FLAG)
         .arg(dir.path())
         .arg(match begin {
             Begin::Boot => "boot",
@@ -79,11 +82,22 @@ pub async fn answer(stdout: ChildStdout) -> Option<Answer> {
     serde_json::from_str(&line).ok()
 }
 
-/// The monitor of a VM, where one runs that is not on record.
-pub fn find(cgroups: &Cgroups, dir: &VmDir) -> Option<ProcessRef> {
-    let path = dir.path().display().to_string();
-    let is_its = |process: &ProcessRef| process::arguments(process.pid).is_some_and(|words| words.contains(&path));
-    cgroups.processes(MONITORS).into_iter().find(is_its)
+/// The monitors that run, each with the directory of its VM, whether they are on record or not.
+///
+/// # Errors
+/// Where `/proc` can't be read.
+pub fn all() -> std::io::Result<Vec<(ProcessRef, PathBuf)>> {
+    let dir_of = |words: &[String]| {
+        let at = words.iter().position(|word| word == DIR_FLAG)?;
+        words.get(at + 1).map(PathBuf::from)
+    };
+    Ok(process::all()?.into_iter().filter_map(|(process, words)| Some((process, dir_of(&words)?))).collect())
+}
+
+/// The monitor of a VM, where one runs that is not on record. It may not have joined its control group yet.
+pub fn find(dir: &VmDir) -> Option<ProcessRef> {
+    let all = all().unwrap_or_default();
+    all.into_iter().find(|(_, of)| of == dir.path()).map(|(process, _)| process)
 }
 
 /// The sandbox that a monitor noted.

@@ -1,7 +1,7 @@
 //! gVisor's `runsc`: its flags, its commands, what it leaves behind and what its messages mean.
 //!
 //! Everything that is peculiar to a version of it stands here and in the modules below. Invariant: each call has a
-//! deadline, and a sandbox that its own command can't end is ended by its cgroup.
+//! deadline, and a sandbox is ended by its cgroup, which needs no help of the engine's.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,6 @@ pub use complaint::explain;
 pub const PLATFORM: &str = "systrap";
 
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
-const DELETE_TIMEOUT: Duration = Duration::from_secs(15);
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a command's complaint that are kept for the operator's log.
 const COMPLAINT_MAX_BYTES: u64 = 4096;
@@ -93,18 +92,7 @@ impl Gvisor {
         self.call("kill", &[id, signal], SIGNAL_TIMEOUT).await
     }
 
-    /// Ends a sandbox and forgets it; an unknown one is fine.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn delete(&self, id: &str) -> Result<(), EngineError> {
-        if self.state_files(id).is_empty() {
-            return Ok(());
-        }
-        self.call("delete", &["-force", id], DELETE_TIMEOUT).await
-    }
-
-    /// Removes the state that a sandbox left whose processes are gone and which [`Self::delete`] could not remove.
+    /// Removes the state of a sandbox whose processes are gone; an unknown one is fine.
     ///
     /// # Errors
     /// What the disk said.
@@ -163,7 +151,7 @@ impl Gvisor {
             .collect()
     }
 
-    fn flags(&self) -> [String; 8] {
+    fn flags(&self) -> [String; 7] {
         [
             format!("--root={}", self.root.display()),
             format!("--platform={PLATFORM}"),
@@ -175,7 +163,6 @@ impl Gvisor {
             // An open connection must not abort a checkpoint.
             "--net-disconnect-ok".into(),
             "--cpu-num-from-quota".into(),
-            "--watchdog-action=log".into(),
         ]
     }
 

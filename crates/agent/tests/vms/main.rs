@@ -1,0 +1,6 @@
+//! VMs on a real host, through the host protocol of a real agent: run as root.
+
+mod crash;
+mod host;
+mod lives;
+mod protocol;

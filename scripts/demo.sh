@@ -28,8 +28,8 @@ pids_of() {
     local file words
     for file in /proc/[0-9]*/cmdline; do
         # A process may end meanwhile.
-        { words=$(tr '\0' ' ' <"$file"); } 2>/dev/null || continue
-        case $words in *"$* "*) file=${file#/proc/}; echo "${file%/cmdline}" ;; esac
+        { mapfile -d '' -t words <"$file"; } 2>/dev/null || continue
+        case "${words[*]} " in *"$* "*) file=${file#/proc/}; echo "${file%/cmdline}" ;; esac
     done
 }
 server_pids() { pids_of "serve --data-dir $data"; }

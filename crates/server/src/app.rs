@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cakework_core::id::{Generation, VmId};
+use cakework_core::id::{Generation, HostLabel, VmId};
 use cakework_core::lifecycle::{VmEvent, VmState};
-use cakework_edge::RouteTable;
+use cakework_edge::{Route, RouteTable, Target};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -85,6 +85,13 @@ impl App {
             }
         }
         Ok(next)
+    }
+
+    /// Forgets a hostname that nobody was told, also where the follower is about to apply its route.
+    pub(crate) fn forget_route(&self, id: &VmId, label: &HostLabel) {
+        let (generation, seq) = (Generation(u64::MAX), u64::MAX);
+        self.routes.apply(label.clone(), Route { vm_id: id.clone(), generation, seq, target: Target::Stopped });
+        self.routes.remove(label, seq);
     }
 
     /// Reads a VM until `done` says so, its record is gone, or the time is up; answers the last reading.

@@ -46,7 +46,7 @@ pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Resul
     match place(app, &new.id).await {
         Ok(Placed::Refused(refusal)) => {
             app.store.forget(&new.id).await?;
-            app.routes.remove(&new.label, u64::MAX);
+            app.forget_route(&new.id, &new.label);
             return Err(refused(refusal));
         }
         Ok(Placed::Taken | Placed::Elsewhere) => {}
@@ -178,6 +178,7 @@ fn refused(refusal: Refusal) -> ApiError {
             ApiError::new(ErrorCode::HostFull, detail).retry_after(10)
         }
         Refusal::Draining => ApiError::new(ErrorCode::HostDraining, "The host is draining.").retry_after(30),
+        Refusal::Problem(problem) => problem.into(),
         Refusal::Unsupported { reason } => ApiError::new(ErrorCode::IsolationUnavailable, reason).retry_after(60),
     }
 }

@@ -4,10 +4,11 @@
 //! was taken lets the next host be asked.
 
 use cakework_core::admission::{Amounts, Shortage, admit};
-use cakework_core::id::{HostId, VmId};
+use cakework_core::id::{HostId, Incarnation, VmId};
+use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::VmState;
 use cakework_core::placement::{HostView, candidates};
-use cakework_wire::host::{HostStatus, PutVm, PutVmAnswer, Reply};
+use cakework_wire::host::{AgentProblem, HostStatus, ProblemCode, PutVm, PutVmAnswer, Reply};
 
 use super::{START_MARGIN_MS, env_place};
 use crate::app::App;
@@ -37,6 +38,8 @@ pub(crate) enum Refusal {
     Draining,
     /// Hosts can't give what the VM needs.
     Unsupported { reason: String },
+    /// The host failed to take it.
+    Problem(AgentProblem),
 }
 
 impl std::fmt::Display for Refusal {
@@ -45,6 +48,7 @@ impl std::fmt::Display for Refusal {
             Self::Full { shortage, .. } => write!(f, "the host has not enough {shortage}"),
             Self::Draining => f.write_str("the host takes no new VMs"),
             Self::Unsupported { reason } => f.write_str(reason),
+            Self::Problem(problem) => f.write_str(&problem.message),
         }
     }
 }
@@ -61,6 +65,9 @@ pub(crate) async fn place(app: &App, id: &VmId) -> anyhow::Result<Placed> {
     };
     if app.store.incarnation(&status.host_id).await?.is_none() {
         app.store.insert_host(&status.host_id, &status.incarnation, now_ms()).await?;
+    }
+    if image_is_on_its_way(app, &vm).await? {
+        return Ok(Placed::Unsure("the host was not asked for the image yet".to_owned()));
     }
     // A host that was asked before may have it: nobody else is asked until that host has answered.
     let hosts = match &vm.host {
@@ -82,19 +89,18 @@ pub(crate) async fn place(app: &App, id: &VmId) -> anyhow::Result<Placed> {
         let reply = match app.host.put_vm(&host, id, &wish(app, &vm)?).await {
             Ok(reply) => reply,
             Err(HostError::Problem(problem)) => {
-                last = Refusal::Unsupported { reason: problem.message };
+                last = Refusal::Problem(problem);
                 continue;
             }
             Err(HostError::Away(why)) => return Ok(Placed::Unsure(why)),
         };
         last = match reply.body {
             PutVmAnswer::Admitted | PutVmAnswer::Already => {
-                let isolation = status.body.isolation;
-                app.store.confirm(id, vm.generation, &host, &reply.incarnation, isolation).await?;
-                return Ok(Placed::Taken);
+                return confirm(app, &vm, &host, &reply.incarnation, status.body.isolation).await;
             }
             PutVmAnswer::StaleGeneration { highest } => {
-                Refusal::Unsupported { reason: format!("the host knows the VM's placement {highest} already") }
+                let message = format!("the host knows the VM's placement {highest} already");
+                Refusal::Problem(AgentProblem { code: ProblemCode::Internal, message })
             }
             PutVmAnswer::NoCapacity { shortage, free } => Refusal::Full { shortage, free },
             PutVmAnswer::Draining => Refusal::Draining,
@@ -102,6 +108,39 @@ pub(crate) async fn place(app: &App, id: &VmId) -> anyhow::Result<Placed> {
         };
     }
     Ok(Placed::Refused(last))
+}
+
+/// Whether the host does not know the VM's image because the record's wish for it has not reached the host.
+async fn image_is_on_its_way(app: &App, vm: &Vm) -> anyhow::Result<bool> {
+    if !app.store.image_arrives(&vm.image).await? {
+        return Ok(false);
+    }
+    let unknown = match app.host.image(&vm.spec.image_digest).await {
+        Ok(_) => false,
+        Err(HostError::Problem(problem)) => problem.code == ProblemCode::Unknown,
+        Err(HostError::Away(_)) => true,
+    };
+    if unknown {
+        app.pokes.images.notify_one();
+    }
+    Ok(unknown)
+}
+
+/// Records that the host has the VM. A life of the host that the watch has not seen yet can't be recorded: the VM is
+/// asked for again when it has.
+async fn confirm(
+    app: &App,
+    vm: &Vm,
+    host: &HostId,
+    incarnation: &Incarnation,
+    isolation: Option<Isolation>,
+) -> anyhow::Result<Placed> {
+    if app.store.confirm(&vm.id, vm.generation, host, incarnation, isolation).await? {
+        return Ok(Placed::Taken);
+    }
+    let now = app.store.any_vm(&vm.id).await?;
+    let waits = now.is_some_and(|now| now.state == VmState::Created && now.incarnation.is_none());
+    Ok(if waits { Placed::Unsure("the host has just restarted".to_owned()) } else { Placed::Elsewhere })
 }
 
 /// The hosts to ask, or why none of them would take the VM.

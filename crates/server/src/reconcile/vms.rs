@@ -125,17 +125,18 @@ async fn end(app: &App, vm: &Vm, now: bool) -> anyhow::Result<Option<u64>> {
 
 /// Asks for the end; `true`: the host does not have the VM and will never take this placement again.
 async fn ask(app: &App, vm: &Vm, host: &HostId, now: bool) -> Result<bool, HostError> {
-    let mut unknown = false;
-    if !now {
-        match app.host.stop_vm(host, &vm.id, vm.generation).await {
-            Ok(_) => return Ok(false),
-            Err(HostError::Problem(problem)) if problem.code == ProblemCode::Unknown => unknown = true,
-            Err(error) => return Err(error),
+    let stopped = if now { None } else { Some(app.host.stop_vm(host, &vm.id, vm.generation).await) };
+    let life = match stopped {
+        Some(Ok(reply)) => reply.incarnation,
+        Some(Err(HostError::Problem(problem))) if problem.code == ProblemCode::Unknown => {
+            app.host.delete_vm(host, &vm.id, vm.generation).await?;
+            return Ok(true);
         }
-    }
-    let life = app.host.delete_vm(host, &vm.id, vm.generation).await?.incarnation;
-    if unknown || vm.attempts == 0 {
-        return Ok(unknown);
+        Some(Err(error)) => return Err(error),
+        None => app.host.delete_vm(host, &vm.id, vm.generation).await?.incarnation,
+    };
+    if vm.attempts == 0 {
+        return Ok(false);
     }
     // The host has the end on record. A list that it gives in the same life, later, and that lacks the VM, says that
     // there is nothing left to report.

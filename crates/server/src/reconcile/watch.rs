@@ -101,7 +101,13 @@ async fn step(app: &App, place: &mut Option<Place>) -> anyhow::Result<Duration> 
     let all = at.after == 0 || page.body.resync;
     let only_progress = apply(app, at, &page, all).await?;
     at.after = page.body.seq;
-    Ok(if only_progress { PROGRESS_STEP } else { Duration::ZERO })
+    let empty = page.body.vms.is_empty() && page.body.images.is_empty();
+    Ok(match (empty, only_progress) {
+        // A host that is about to end answers at once.
+        (true, _) => RETRY_FIRST,
+        (_, true) => PROGRESS_STEP,
+        (false, false) => Duration::ZERO,
+    })
 }
 
 /// Applies a page; answers whether it told of nothing but arriving bytes.

@@ -9,6 +9,7 @@ use cakework_api::problem::ErrorCode;
 use cakework_api::vm::{StartVm, Vm, VmList, VmState};
 use cakework_core::logquery::{InvalidQuery, LogQuery, RawQuery};
 use http::StatusCode;
+use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -44,7 +45,8 @@ async fn start(
     Body(request): Body<StartVm>,
 ) -> Result<(StatusCode, Json<Vm>), ApiError> {
     // A caller who hangs up does not undo a start: it goes on, and the VM is in the list.
-    let work = tokio::spawn(async move { ops::vms::start(&app, &caller, request).await });
+    let work = async move { ops::vms::start(&app, &caller, request).await };
+    let work = tokio::spawn(work.in_current_span());
     Ok((StatusCode::CREATED, Json(work.await.map_err(ApiError::internal)??)))
 }
 

@@ -1,0 +1,323 @@
+//! A scripted host: it speaks the host protocol on a real socket and runs nothing.
+//!
+//! It stands in for an agent only to force orders of events that no real one can be told to produce: lost replies,
+//! late reports, lists that lack something, a new incarnation, no capacity. What a host really does is tested with a
+//! real agent.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::extract::{Path as UrlPath, Query, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use cakework_core::admission::{Amounts, Shortage};
+use cakework_core::id::{Generation, HostId, Incarnation, VmId};
+use cakework_core::isolation::Isolation;
+use cakework_core::lifecycle::{Exit, ExitReason};
+use cakework_core::logquery::Position;
+use cakework_wire::host::{
+    Accepted, AgentProblem, EndVm, HostStatus, ImageObservation, ImageReport, LogLine, LogPage, LogRequest, PROTOCOL,
+    ProblemCode, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, VmObservation, VmReport, WatchPage,
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What happens to the next call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It never arrives.
+    Request,
+    /// It is done, and the caller does not learn it.
+    Reply,
+}
+
+pub(super) struct Held {
+    pub(super) report: VmReport,
+    pub(super) put: PutVm,
+    seq: u64,
+}
+
+pub(super) struct World {
+    pub(super) host_id: HostId,
+    pub(super) incarnation: Incarnation,
+    seq: u64,
+    pub(super) vms: BTreeMap<VmId, Held>,
+    tombstones: BTreeMap<VmId, Generation>,
+    pub(super) images: BTreeMap<String, (ImageReport, u64)>,
+    /// What pulls were asked for.
+    pub(super) pulls: Vec<PullImage>,
+    /// What to do with the next calls that change something.
+    pub(super) losses: VecDeque<Loss>,
+    /// Reports that the next page carries besides the true ones.
+    pub(super) ghosts: Vec<VmReport>,
+    /// The next page is a list that lacks everything.
+    pub(super) empty_list: bool,
+    pub(super) full: bool,
+    pub(super) refusal: Option<String>,
+    /// VMs run as soon as they are admitted.
+    pub(super) runs: bool,
+    pub(super) resolve: Result<ResolvedImage, AgentProblem>,
+}
+
+/// The host; its socket is there while it lives.
+pub(super) struct Host {
+    shared: Shared,
+    server: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    world: Arc<Mutex<World>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Host {
+    pub(super) fn listen(socket: &Path) -> Self {
+        let world = World {
+            host_id: HostId::mint(1, &mut rand::rng()),
+            incarnation: Incarnation::mint(1, &mut rand::rng()),
+            seq: 1,
+            vms: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            images: BTreeMap::new(),
+            pulls: Vec::new(),
+            losses: VecDeque::new(),
+            ghosts: Vec::new(),
+            empty_list: false,
+            full: false,
+            refusal: None,
+            runs: true,
+            resolve: Ok(ResolvedImage { digest: "sha256:a".into(), size_bytes: 1000, layers: 2 }),
+        };
+        let shared = Shared { world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(1) };
+        let changing = Router::new()
+            .route("/v1/vms/{id}", put(put_vm).delete(delete_vm))
+            .route("/v1/vms/{id}/stop", post(stop_vm))
+            .layer(from_fn_with_state(shared.clone(), lose));
+        let router = Router::new()
+            .route("/v1/host", get(status))
+            .route("/v1/watch", get(watch_page))
+            .route("/v1/vms/{id}/logs", post(logs))
+            .route("/v1/images/resolve", post(resolve))
+            .route("/v1/images/{digest}", put(pull).get(image))
+            .merge(changing)
+            .with_state(shared.clone());
+        let listener = UnixListener::bind(socket).unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { shared, server }
+    }
+
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+        self.shared.world.lock().unwrap()
+    }
+
+    /// Makes a VM be somewhere else, and reports it.
+    pub(super) fn observe(&self, id: &VmId, observation: VmObservation) {
+        self.shared.observe(&mut self.world(), id, observation);
+    }
+
+    /// Lets the next page be given out now.
+    pub(super) fn poke(&self) {
+        self.shared.bump(&mut self.world());
+    }
+
+    /// The host restarts: nothing that ran is left.
+    pub(super) fn restart(&self) {
+        let mut world = self.world();
+        world.incarnation = Incarnation::mint(2, &mut rand::rng());
+        world.vms.clear();
+        world.ghosts.clear();
+        self.shared.bump(&mut world);
+    }
+
+    pub(super) fn set_image(&self, digest: &str, observation: ImageObservation) {
+        let mut world = self.world();
+        let seq = self.shared.bump(&mut world);
+        world.images.insert(digest.into(), (ImageReport { digest: digest.into(), observation }, seq));
+    }
+}
+
+impl Shared {
+    fn bump(&self, world: &mut World) -> u64 {
+        world.seq += 1;
+        self.changed.send_replace(world.seq);
+        world.seq
+    }
+
+    fn observe(&self, world: &mut World, id: &VmId, observation: VmObservation) {
+        let seq = self.bump(world);
+        if let Some(held) = world.vms.get_mut(id) {
+            held.report.observation = observation;
+            held.seq = seq;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+}
+
+impl World {
+    fn reply<T: Serialize>(&self, body: T) -> Response {
+        Json(Reply { host_id: self.host_id.clone(), incarnation: self.incarnation.clone(), body }).into_response()
+    }
+}
+
+fn problem(code: ProblemCode) -> Response {
+    (StatusCode::NOT_FOUND, Json(AgentProblem { code, message: "no".into() })).into_response()
+}
+
+pub(super) const RUNNING: VmObservation = VmObservation::Running { address: Ipv4Addr::new(10, 64, 0, 1) };
+
+async fn lose(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let loss = shared.lock().losses.pop_front();
+    let lost = || (StatusCode::BAD_GATEWAY, "lost").into_response();
+    match loss {
+        Some(Loss::Request) => lost(),
+        Some(Loss::Reply) => {
+            next.run(request).await;
+            lost()
+        }
+        None => next.run(request).await,
+    }
+}
+
+async fn status(State(shared): State<Shared>) -> Response {
+    let world = shared.lock();
+    world.reply(HostStatus {
+        protocol: PROTOCOL,
+        isolation: world.refusal.is_none().then_some(Isolation::Gvisor),
+        refusal: world.refusal.clone(),
+        engine: None,
+        capacity: Amounts { memory_mib: 1 << 20, cpu_milli: 1 << 20, disk_mib: 1 << 30, slots: 1000 },
+        reserved: Amounts::default(),
+        draining: false,
+    })
+}
+
+#[derive(Deserialize)]
+struct WatchQuery {
+    after: u64,
+    wait_ms: u64,
+}
+
+async fn watch_page(State(shared): State<Shared>, Query(query): Query<WatchQuery>) -> Response {
+    let mut changed = shared.changed.subscribe();
+    if query.after > 0 {
+        let wait = changed.wait_for(|seq| *seq > query.after);
+        let _ = tokio::time::timeout(Duration::from_millis(query.wait_ms), wait).await;
+    }
+    let mut world = shared.lock();
+    let resync = query.after == 0 || std::mem::take(&mut world.empty_list);
+    let empty = resync && query.after > 0;
+    let mut vms = std::mem::take(&mut world.ghosts);
+    let news = |seq: u64| query.after == 0 || seq > query.after;
+    vms.extend(world.vms.values().filter(|held| !empty && news(held.seq)).map(|held| held.report.clone()));
+    let images = world.images.values().filter(|(_, seq)| !empty && news(*seq)).map(|(report, _)| report.clone());
+    let page = WatchPage { seq: world.seq, resync, vms, images: images.collect() };
+    world.reply(page)
+}
+
+async fn put_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(put): Json<PutVm>) -> Response {
+    let mut world = shared.lock();
+    let held = world.vms.get(&id).map(|held| held.report.generation);
+    let highest = held.max(world.tombstones.get(&id).copied());
+    let answer = if held == Some(put.generation) {
+        PutVmAnswer::Already
+    } else if let Some(highest) = highest.filter(|highest| *highest >= put.generation) {
+        PutVmAnswer::StaleGeneration { highest }
+    } else if world.full {
+        PutVmAnswer::NoCapacity { shortage: Shortage::Memory, free: Amounts::default() }
+    } else {
+        let observation = if world.runs { RUNNING } else { VmObservation::Starting };
+        let report = VmReport { vm_id: id.clone(), generation: put.generation, observation };
+        let seq = shared.bump(&mut world);
+        world.vms.insert(id, Held { report, put, seq });
+        PutVmAnswer::Admitted
+    };
+    world.reply(answer)
+}
+
+async fn stop_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(end): Json<EndVm>) -> Response {
+    let mut world = shared.lock();
+    match world.vms.get(&id) {
+        Some(held) if held.report.generation <= end.generation => {
+            end_vm(&shared, &mut world, &id);
+            world.reply(Accepted {})
+        }
+        _ => problem(ProblemCode::Unknown),
+    }
+}
+
+#[derive(Deserialize)]
+struct DeleteQuery {
+    generation: Generation,
+}
+
+async fn delete_vm(
+    State(shared): State<Shared>,
+    UrlPath(id): UrlPath<VmId>,
+    Query(query): Query<DeleteQuery>,
+) -> Response {
+    let mut world = shared.lock();
+    world.tombstones.insert(id.clone(), query.generation);
+    end_vm(&shared, &mut world, &id);
+    world.reply(Accepted {})
+}
+
+/// Ends a VM that is not over yet.
+fn end_vm(shared: &Shared, world: &mut World, id: &VmId) {
+    let over = |held: &Held| matches!(held.report.observation, VmObservation::Ended { .. });
+    if world.vms.get(id).is_some_and(|held| !over(held)) {
+        shared.observe(world, id, VmObservation::Ended { exit: Exit::only(ExitReason::Stopped) });
+    }
+}
+
+async fn logs(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(request): Json<LogRequest>) -> Response {
+    let world = shared.lock();
+    let Some(held) = world.vms.get(&id) else { return problem(ProblemCode::Unknown) };
+    let after = request.query.after.map_or(0, |position| position.offset);
+    let line = LogLine { timestamp: 1, level: "info".into(), message: format!("{} {after}", request.query.contains) };
+    let next = Position { generation: held.report.generation, segment: 1, offset: after + 1 };
+    world.reply(LogPage { lines: vec![line], next: (after < 2).then_some(next) })
+}
+
+async fn resolve(State(shared): State<Shared>, Json(_): Json<ResolveImage>) -> Response {
+    let world = shared.lock();
+    match &world.resolve {
+        Ok(resolved) => world.reply(resolved.clone()),
+        Err(problem) => (StatusCode::BAD_REQUEST, Json(problem.clone())).into_response(),
+    }
+}
+
+async fn pull(State(shared): State<Shared>, UrlPath(digest): UrlPath<String>, Json(wish): Json<PullImage>) -> Response {
+    let mut world = shared.lock();
+    world.pulls.push(wish);
+    let seq = shared.bump(&mut world);
+    let observation = ImageObservation::Pulling { done_bytes: 0, total_bytes: 1000 };
+    let new = (ImageReport { digest: digest.clone(), observation }, seq);
+    let report = world.images.entry(digest).or_insert(new).0.clone();
+    world.reply(report)
+}
+
+async fn image(State(shared): State<Shared>, UrlPath(digest): UrlPath<String>) -> Response {
+    let world = shared.lock();
+    match world.images.get(&digest) {
+        Some((report, _)) => world.reply(report.clone()),
+        None => problem(ProblemCode::Unknown),
+    }
+}

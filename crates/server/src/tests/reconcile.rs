@@ -87,7 +87,7 @@ async fn a_full_host_leaves_nothing_behind() {
     host.world().full = true;
     let image = api.ready_image().await;
     let answer = api.post("/v1/vm/start", &key, json!({"imageId": image})).await;
-    assert!(answer.headers.contains_key("retry-after"));
+    assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
     answer.expect_code(503, "host_full");
     assert_eq!(api.get("/v1/vms", &key).await.expect(200)["vms"], json!([]));
     assert_eq!(api.app.routes.len(), 0);

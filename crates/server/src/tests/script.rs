@@ -228,7 +228,9 @@ async fn watch_page(State(shared): State<Shared>, Query(query): Query<WatchQuery
     let news = |seq: u64| query.after == 0 || seq > query.after;
     vms.extend(world.vms.values().filter(|held| !empty && news(held.seq)).map(|held| held.report.clone()));
     let images = world.images.values().filter(|(_, seq)| !empty && news(*seq)).map(|(report, _)| report.clone());
-    let page = WatchPage { seq: world.seq, resync, vms, images: images.collect() };
+    // What the empty list lacks is told by the next page.
+    let seq = if empty { query.after } else { world.seq };
+    let page = WatchPage { seq, resync, vms, images: images.collect() };
     world.reply(page)
 }
 

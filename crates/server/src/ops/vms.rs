@@ -11,6 +11,8 @@ use cakework_core::lifecycle::{Exit, ExitReason, VmEvent, VmState};
 use cakework_core::limit;
 use cakework_core::spec::VmSpec;
 
+use tokio::time::Instant;
+
 use super::validate;
 use crate::app::App;
 use crate::caller::Caller;
@@ -24,6 +26,8 @@ use crate::store::vms::{NewVm, Vm, VmFilter};
 
 /// Time that the reconciler leaves a new VM to the request that makes it.
 const START_LEASE_MS: u64 = 10_000;
+/// Time between two attempts of a start to place its VM.
+const PLACE_PAUSE: Duration = Duration::from_millis(50);
 /// Longest time that a stop waits for the end.
 const STOP_WAIT: Duration = Duration::from_secs(15);
 /// Longest `timeout` of a wait: the published client gives up after 60 s.
@@ -43,7 +47,8 @@ pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Resul
         return Err(ApiError::new(ErrorCode::QuotaExceeded, format!("Over a limit: {detail}.")));
     }
     app.pokes.follow.notify_one();
-    match place(app, &new.id).await {
+    let end = Instant::now() + app.start_wait;
+    match place_by(app, &new.id, end).await {
         Ok(Placed::Refused(refusal)) => {
             app.store.forget(&new.id).await?;
             app.forget_route(&new.id, &new.label);
@@ -58,8 +63,22 @@ pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Resul
         // The record stands: the reconciler places it.
         Err(error) => tracing::error!(vm = %new.id, error = ?error, "the VM was not placed"),
     }
-    let vm = app.wait_vm(&new.id, app.start_wait, |vm| vm.state != VmState::Created).await?;
+    let left = end.saturating_duration_since(Instant::now());
+    let vm = app.wait_vm(&new.id, left, |vm| vm.state != VmState::Created).await?;
     vm.map(|vm| view(app, vm)).ok_or_else(|| unknown(&new.id))
+}
+
+/// Tries to place a VM until a host has said yes or no, or `end` comes: only a caller who still waits can be told no.
+async fn place_by(app: &App, id: &VmId, end: Instant) -> anyhow::Result<Placed> {
+    loop {
+        match place(app, id).await? {
+            Placed::Unsure(why) if Instant::now() + PLACE_PAUSE < end => {
+                tracing::debug!(vm = %id, why, "the VM's placement is tried again");
+                tokio::time::sleep(PLACE_PAUSE).await;
+            }
+            placed => return Ok(placed),
+        }
+    }
 }
 
 /// One VM.

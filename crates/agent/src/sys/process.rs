@@ -61,8 +61,13 @@ impl Process {
 
     /// Waits until it has ended, and reaps it if it is this process's child.
     pub async fn ended(&self) {
-        // The descriptor stays readable once the process has ended, so nothing is ever cleared.
-        let _ = self.pidfd.readable().await;
+        while let Ok(mut ready) = self.pidfd.readable().await {
+            // Readiness may be a false alarm: only the process itself tells.
+            if ProcessRef::of(self.name.pid) != Some(self.name) {
+                break;
+            }
+            ready.clear_ready();
+        }
         self.reap();
     }
 

@@ -132,6 +132,9 @@ impl Driver {
             Phase::Running | Phase::Stopping => {
                 self.monitor = self.record.monitor.and_then(Process::open);
                 self.sandbox = self.record.sandbox.and_then(Process::open);
+                if self.sandbox.is_none() {
+                    tracing::info!(vm = %self.vm, "a VM's sandbox ended while the agent was away");
+                }
                 Ok(self.sandbox.is_none().then_some(PhaseEvent::SandboxEnded))
             }
         }

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::plan::Control;
 
@@ -20,9 +21,9 @@ const ANSWER_MAX_BYTES: usize = 4096;
 /// A question that waits for its answer.
 #[derive(Debug)]
 pub struct Question {
-    socket: OwnedFd,
+    /// `None` once all was said. A sandbox that ends waits many seconds for whoever is still connected.
+    socket: Option<OwnedFd>,
     answer: Vec<u8>,
-    open: bool,
 }
 
 #[derive(Deserialize)]
@@ -37,29 +38,31 @@ impl Question {
         let socket = connect(&control.socket)?;
         let request = serde_json::json!({"method": "containerManager.Wait", "arg": control.container}).to_string();
         let sent = rustix::net::send(&socket, request.as_bytes(), SendFlags::NOSIGNAL).ok()?;
-        (sent == request.len()).then_some(Self { socket, answer: Vec::new(), open: true })
+        (sent == request.len()).then_some(Self { socket: Some(socket), answer: Vec::new() })
     }
 
     /// What to poll for input; `None` once all was said.
     pub fn pollable(&self) -> Option<BorrowedFd<'_>> {
-        self.open.then(|| self.socket.as_fd())
+        self.socket.as_ref().map(AsFd::as_fd)
     }
 
     /// Reads what has come.
     pub fn read(&mut self) {
         let mut buffer = [0; 512];
-        while self.open {
-            match rustix::io::read(&self.socket, &mut buffer) {
+        while let Some(socket) = &self.socket {
+            match rustix::io::read(socket, &mut buffer) {
                 Ok(count @ 1..) if self.answer.len() + count <= ANSWER_MAX_BYTES => {
                     self.answer.extend_from_slice(&buffer[..count]);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
-                Ok(_) | Err(_) => self.open = false,
+                Ok(_) | Err(_) => self.socket = None,
             }
         }
-        // One value is the whole answer; the sandbox may keep its end open.
-        self.open &= self.status().is_none();
+        // One value is the whole answer, whatever it says.
+        if serde_json::from_slice::<IgnoredAny>(&self.answer).is_ok() {
+            self.socket = None;
+        }
     }
 
     /// The wait status, once it was answered.

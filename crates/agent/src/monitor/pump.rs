@@ -47,7 +47,7 @@ struct Source {
 impl Pump {
     /// A pump for the FIFOs of standard output and error.
     pub fn new([stdout, stderr]: [File; 2], writer: Writer, config: &LogConfig) -> Self {
-        let source = |fifo, stream| Source { fifo, stream, splitter: Splitter::default() };
+        let source = |fifo, stream| Source { fifo, stream, splitter: Splitter::new() };
         Self {
             sources: [source(stdout, Stream::Stdout), source(stderr, Stream::Stderr)],
             limiter: Limiter::new(config, now_ms(ClockId::Boottime)),

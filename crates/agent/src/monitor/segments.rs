@@ -52,7 +52,7 @@ impl Writer {
             number: 0,
             len: 0,
             stamp_ms: 0,
-            pending: Vec::new(),
+            pending: Vec::with_capacity(PENDING_MAX_BYTES),
             gap: resumed.then_some(GapReason::MonitorLost),
         };
         if writer.resume().is_err() {

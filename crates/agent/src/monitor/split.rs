@@ -6,16 +6,19 @@
 use cakework_wire::segment::PAYLOAD_MAX_BYTES;
 use memchr::memchr;
 
-/// What the buffer keeps for short lines after a long one.
-const KEPT_BYTES: usize = 4096;
-
 /// The unfinished line of one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Splitter {
     partial: Vec<u8>,
 }
 
 impl Splitter {
+    /// A splitter at a line's start. Its buffer never grows: growing would leave its smaller copies in the heap, and
+    /// pages that no line has reached cost nothing.
+    pub fn new() -> Self {
+        Self { partial: Vec::with_capacity(PAYLOAD_MAX_BYTES) }
+    }
+
     /// Takes bytes in and hands out the lines that they end: each without its newline, and whether it goes on in the next.
     /// Only a line of more than [`PAYLOAD_MAX_BYTES`] does.
     pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8], bool)) {
@@ -57,7 +60,6 @@ impl Splitter {
         self.partial.extend_from_slice(tail);
         line(&self.partial, continues);
         self.partial.clear();
-        self.partial.shrink_to(KEPT_BYTES);
     }
 }
 
@@ -68,7 +70,7 @@ mod tests {
 
     fn split(chunks: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
         let mut lines = Vec::new();
-        let mut splitter = Splitter::default();
+        let mut splitter = Splitter::new();
         for chunk in chunks {
             splitter.push(chunk, |line, continues| lines.push((line.to_vec(), continues)));
             assert!(splitter.partial.len() <= PAYLOAD_MAX_BYTES);

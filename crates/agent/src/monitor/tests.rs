@@ -494,7 +494,9 @@ fn the_engine_tells_the_exit_code_to_its_parent_and_to_a_later_monitor() {
         let vm = Vm::new("");
         let root = vm.path("bundle/rootfs");
         fs::create_dir_all(root.join("bin")).expect("a directory");
-        fs::copy("/usr/bin/busybox", root.join("bin/sh")).expect("busybox-static is installed");
+        for name in ["sh", "sleep"] {
+            fs::copy("/usr/bin/busybox", root.join("bin").join(name)).expect("busybox-static is installed");
+        }
         let script = "echo out; echo err >&2; while [ ! -e /end ]; do sleep 0.05; done; echo bye; exit 7";
         let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({"type": kind}));
         let config = json!({
@@ -530,6 +532,7 @@ fn the_engine_tells_the_exit_code_to_its_parent_and_to_a_later_monitor() {
         vm.plan(command.map(str::to_owned).to_vec(), Some(control), LogConfig::default());
         let mut monitor = vm.boot();
         vm.wait_for_line("out");
+        vm.wait_for_line("err");
         assert!(
             socket.exists(),
             "{:?}",

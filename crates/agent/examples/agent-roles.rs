@@ -43,7 +43,9 @@ fn main() -> ExitCode {
 }
 
 fn with_config<F: Future<Output = anyhow::Result<()>>>(role: impl FnOnce(AgentConfig) -> F) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    // `RUST_LOG=cakework_agent=debug` tells what a start waits on.
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let run = || {
         let config = serde_json::from_reader(std::io::stdin())?;
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(role(config))

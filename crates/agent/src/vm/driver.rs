@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cakework_core::id::VmId;
 use cakework_core::phase::{Phase, PhaseEvent, advance};
@@ -209,6 +209,7 @@ impl Driver {
                 Err(problem) => return Ok(self.fail(&format!("the image can't be used: {}", problem.message))),
             },
         };
+        let begin = Instant::now();
         // Each step is bounded and none may be dropped halfway: a wish for the end is heard when it is done.
         let prepared = prepare::prepare(&self.parts, &self.vm, &self.dir, &self.assignment, image).await;
         let prepared = match prepared {
@@ -219,7 +220,11 @@ impl Driver {
             }
         };
         self.record.address = Some(prepared.address);
-        self.boot(&prepared).await
+        let prepared_after = begin.elapsed();
+        let event = self.boot(&prepared).await?;
+        let booted_after = begin.elapsed().saturating_sub(prepared_after);
+        tracing::debug!(vm = %self.vm, ?prepared_after, ?booted_after, "a VM was made");
+        Ok(event)
     }
 
     async fn boot(&mut self, prepared: &Prepared) -> Next {

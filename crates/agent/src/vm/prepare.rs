@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cakework_core::id::VmId;
 use cakework_core::spec::VmSpec;
@@ -97,7 +98,7 @@ pub async fn prepare(
         move || parts.cgroups.make(vm.as_str(), Some(&limits(&spec))).map_err(host("make the control group"))
     });
     // All of them end, also if one fails: nothing may still be taking something while it is taken away.
-    let (network, disks, group) = tokio::join!(network, disks, group);
+    let (network, disks, group) = tokio::join!(timed("network", network), timed("disks", disks), timed("group", group));
     let (attachment, (process, user)) = (network?, disks?);
     group?;
     let program = process.args.first().cloned().unwrap_or_default();
@@ -185,6 +186,14 @@ fn write_bundle(
 
 fn host(doing: &'static str) -> impl Fn(std::io::Error) -> PrepareError {
     move |source| PrepareError::Host { doing, source }
+}
+
+/// For whoever looks for what a start waits on.
+async fn timed<T>(step: &'static str, work: impl Future<Output = T>) -> T {
+    let begin = Instant::now();
+    let done = work.await;
+    tracing::debug!(step, took = ?begin.elapsed(), "a step of a preparation ended");
+    done
 }
 
 async fn blocking<T: Send + 'static>(

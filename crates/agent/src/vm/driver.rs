@@ -220,6 +220,8 @@ impl Driver {
             }
         };
         self.record.address = Some(prepared.address);
+        // Before the monitor is there: the boot goes on without this agent, and the next one takes the address from here.
+        save(&self.dir, &self.record, Survives::Process).await;
         let prepared_after = begin.elapsed();
         let event = self.boot(&prepared).await?;
         let booted_after = begin.elapsed().saturating_sub(prepared_after);

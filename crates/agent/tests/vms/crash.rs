@@ -84,7 +84,7 @@ async fn an_agent_that_dies_while_vms_start_goes_on_with_them() {
     let mut host = Host::started().await;
     let digest = host.busybox().await;
     let before = Census::take(&host.scope()).expect("a census");
-    for pause_ms in [0, 15, 40, 80, 120, 200, 300] {
+    for pause_ms in [0, 15, 25, 35, 45, 80, 150, 300] {
         let vm = host.admit(spec(&digest, "echo up; sleep 1000"), None).await;
         tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await;
         host.kill();

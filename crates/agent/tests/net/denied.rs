@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::probe::{ALL, PORTS, Target, Way, all_at_once, is_closed, reach, send_from};
+use super::probe::{ALL, Overheard, PORTS, Target, Way, all_at_once, is_closed, reach, send_from};
 use super::world::{
     DNS_PORT, EDGE_UID, HOST_IN_LAN, HOST_PUBLIC, INTERNET, INTERNET_DENIED, LAN, Names, OTHER_UID, Space, UPLINK,
     VM_PORT, Vm, World,
@@ -131,27 +131,29 @@ fn know_the_gateway(vm: &Vm, gateway: &str) {
 fn a_vm_sends_under_no_other_source() {
     World::play(|world| {
         let (vm, other) = (world.vm(1), world.vm(2));
-        let target = Target::new(&world.internet, INTERNET, 7007);
+        let overheard = Overheard::new(&world.internet, INTERNET);
         let sources = [Ipv4Addr::new(10, 0, 0, 3), other.attachment.address, Ipv4Addr::new(9, 9, 9, 9)];
         know_the_gateway(&vm, "10.0.0.1");
         for source in sources {
             vm.inside.ip(&format!("addr add {source}/32 dev eth0"));
         }
+        let probes: Vec<_> = ALL.iter().flat_map(|way| sources.map(|source| (*way, source))).collect();
         let send = || {
-            all_at_once(&sources, |source| {
-                vm.inside.run(|| send_from(IpAddr::V4(*source), (INTERNET, 7007).into()));
+            all_at_once(&probes, |(way, source)| {
+                vm.inside.run(|| send_from(*way, *source, (INTERNET, 7007).into()));
                 true
             });
-            target.visitors(Way::Udp).iter().map(SocketAddr::ip).collect::<Vec<_>>()
+            overheard.packets()
         };
-        assert_eq!(send(), Vec::<IpAddr>::new());
+        assert_eq!(send(), []);
         world.flush_policy();
-        assert_eq!(send(), Vec::<IpAddr>::new(), "the VM's own chains alone holds spoofed sources back");
+        assert_eq!(send(), [], "the VM's own chains alone hold spoofed sources back");
         world.flush_identity(&vm);
-        // No answer finds back to a source that is not the guest's; that the target logs it is the proof.
-        let seen = send();
-        for source in sources {
-            assert!(seen.contains(&IpAddr::V4(source)), "{source} not in {seen:?}: the test proves nothing");
+        // No answer finds back to a source that is not the guest's; that it is heard is the proof.
+        let heard = send();
+        for (way, source) in probes {
+            let arrived = heard.contains(&(way, IpAddr::V4(source)));
+            assert!(arrived, "{way:?} of {source} not in {heard:?}: the test proves nothing");
         }
     });
 }
@@ -184,7 +186,7 @@ fn a_vm_has_no_ipv6() {
         let link_local =
             SocketAddr::V6(std::net::SocketAddrV6::new("fe80::77".parse().expect("an address"), 7007, 0, scope));
         let mut all = Vec::new();
-        for way in PORTS {
+        for way in ALL {
             all.push(Row { way, to: link_local, target: &on_host });
             all.push(Row { way, to: "[fd77::1]:7007".parse().expect("an address"), target: &on_host });
             all.push(Row { way, to: "[fd99::1]:7007".parse().expect("an address"), target: &routed });

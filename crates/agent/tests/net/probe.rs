@@ -67,20 +67,80 @@ impl Target {
 
 /// True when an answer comes back from an address, asked from the namespace of this thread.
 pub fn reach(way: Way, to: SocketAddr) -> bool {
-    attempt(way, None, to, LONG)
+    attempt(way, to, LONG)
 }
 
 /// True when no answer comes back.
 pub fn is_closed(way: Way, to: SocketAddr) -> bool {
-    !attempt(way, None, to, SHORT)
+    !attempt(way, to, SHORT)
 }
 
 /// Sends packets under a source address of the caller's choice and looks for no answer.
-pub fn send_from(source: IpAddr, to: SocketAddr) {
-    attempt(Way::Udp, Some(source), to, SHORT);
+pub fn send_from(way: Way, source: Ipv4Addr, to: SocketAddr) {
+    let end = Instant::now() + SHORT;
+    while Instant::now() < end {
+        // A firewall on this side answers with an error at once.
+        let _ = send_once(way, source, to);
+        std::thread::sleep(ATTEMPT);
+    }
 }
 
-fn attempt(way: Way, source: Option<IpAddr>, to: SocketAddr, patience: Duration) -> bool {
+fn send_once(way: Way, source: Ipv4Addr, to: SocketAddr) -> rustix::io::Result<()> {
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, connect, ipproto, sendto, socket_with};
+    let (kind, protocol) = match way {
+        Way::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Way::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Way::Icmp => (SocketType::RAW, ipproto::ICMP),
+    };
+    let socket = socket_with(AddressFamily::INET, kind, SocketFlags::NONBLOCK, Some(protocol))?;
+    bind(&socket, &SocketAddr::from((source, 0)))?;
+    match way {
+        // It is never connected: the first packet is all that matters, and that has left.
+        Way::Tcp => match connect(&socket, &to) {
+            Err(rustix::io::Errno::INPROGRESS) => Ok(()),
+            other => other,
+        },
+        Way::Udp => sendto(&socket, b"probe", SendFlags::empty(), &to).map(drop),
+        Way::Icmp => sendto(&socket, &echo_request(8, rand::random()), SendFlags::empty(), &to).map(drop),
+    }
+}
+
+/// Notes the source of every packet that comes to an address, whether or not anybody listens or could answer.
+pub struct Overheard {
+    log: Arc<Mutex<Vec<(Way, IpAddr)>>>,
+}
+
+impl Overheard {
+    /// Listens until the process ends.
+    pub fn new(space: &Space, at: Ipv4Addr) -> Self {
+        use rustix::net::{AddressFamily, RecvFlags, SocketType, ipproto};
+        let overheard = Self { log: Arc::default() };
+        for (way, protocol) in [(Way::Tcp, ipproto::TCP), (Way::Udp, ipproto::UDP), (Way::Icmp, ipproto::ICMP)] {
+            let raw =
+                || rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(protocol)).expect("a raw socket");
+            let socket = space.run(raw);
+            let log = Arc::clone(&overheard.log);
+            std::thread::spawn(move || {
+                let mut packet = [0; 2048];
+                // A raw socket gives the packet with its header (raw(7)): source and destination are at fixed places.
+                while let Ok((length, _)) = rustix::net::recv(&socket, &mut packet, RecvFlags::empty()) {
+                    if length >= 20 && packet[16..20] == at.octets() {
+                        let source: [u8; 4] = packet[12..16].try_into().expect("four bytes");
+                        log.lock().expect("not poisoned").push((way, source.into()));
+                    }
+                }
+            });
+        }
+        overheard
+    }
+
+    /// What came so far.
+    pub fn packets(&self) -> Vec<(Way, IpAddr)> {
+        self.log.lock().expect("not poisoned").clone()
+    }
+}
+
+fn attempt(way: Way, to: SocketAddr, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     match way {
         Way::Tcp => {
@@ -89,9 +149,8 @@ fn attempt(way: Way, source: Option<IpAddr>, to: SocketAddr, patience: Duration)
             stream.read_exact(&mut [0; 5]).is_ok()
         }
         Way::Udp => {
-            let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
-            let source = source.unwrap_or_else(|| any.parse().expect("an address"));
-            let socket = UdpSocket::bind((source, 0)).expect("a socket");
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = UdpSocket::bind(any).expect("a socket");
             socket.set_read_timeout(Some(ATTEMPT)).expect("a timeout");
             until(deadline, || {
                 // A firewall on this side answers with an error at once, one on the way not at all.
@@ -102,10 +161,7 @@ fn attempt(way: Way, source: Option<IpAddr>, to: SocketAddr, patience: Duration)
                 sent && socket.recv(&mut [0; 64]).is_ok()
             })
         }
-        Way::Icmp => {
-            let IpAddr::V4(address) = to.ip() else { panic!("the probe has no ICMPv6") };
-            until(deadline, || ping(address))
-        }
+        Way::Icmp => until(deadline, || ping(to)),
     }
 }
 
@@ -119,30 +175,45 @@ fn until(deadline: Instant, attempt: impl Fn() -> bool) -> bool {
     false
 }
 
-/// An echo request and its reply (RFC 792) on a raw socket.
-fn ping(to: Ipv4Addr) -> bool {
+/// An echo request and its reply on a raw socket (RFC 792; RFC 4443, where the kernel sets the checksum).
+fn ping(to: SocketAddr) -> bool {
     use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).expect("a raw socket");
+    let (family, protocol, request, reply) = match to {
+        SocketAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8, 0),
+        SocketAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128, 129),
+    };
+    let socket = rustix::net::socket(family, SocketType::RAW, Some(protocol)).expect("a raw socket");
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(ATTEMPT)).expect("a timeout");
     let id: [u8; 2] = rand::random();
-    let mut request = [8, 0, 0, 0, id[0], id[1], 0, 1];
-    let sum: u32 = request.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded");
-    request[2..4].copy_from_slice(&checksum.to_be_bytes());
-    if rustix::net::sendto(&socket, &request, SendFlags::empty(), &SocketAddr::from((to, 0))).is_err() {
+    let mut target = to;
+    target.set_port(0);
+    if rustix::net::sendto(&socket, &echo_request(request, id), SendFlags::empty(), &target).is_err() {
         std::thread::sleep(ATTEMPT);
         return false;
     }
     let mut buffer = [0; 256];
-    while let Ok((length, _)) = rustix::net::recv(&socket, &mut buffer, RecvFlags::empty()) {
-        let body = usize::from(buffer[0] & 15) * 4;
-        let from_target = buffer[12..16] == to.octets();
-        if length >= body + 8 && from_target && buffer[body] == 0 && buffer[body + 4..][..2] == id {
+    let end = Instant::now() + ATTEMPT;
+    while let Ok((length, _, from)) = rustix::net::recvfrom(&socket, &mut buffer, RecvFlags::empty()) {
+        // Only IPv4 comes with its header.
+        let body = if to.is_ipv4() { usize::from(buffer[0] & 15) * 4 } else { 0 };
+        let from_target = from.is_some_and(|from| SocketAddr::try_from(from).is_ok_and(|from| from.ip() == to.ip()));
+        if length >= body + 8 && from_target && buffer[body] == reply && buffer[body + 4..][..2] == id {
             return true;
+        }
+        if Instant::now() >= end {
+            break;
         }
     }
     false
+}
+
+fn echo_request(kind: u8, id: [u8; 2]) -> [u8; 8] {
+    let mut request = [kind, 0, 0, 0, id[0], id[1], 0, 1];
+    let sum: u32 = request.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded");
+    request[2..4].copy_from_slice(&checksum.to_be_bytes());
+    request
 }
 
 /// Runs probes at the same time, each on a thread of its own, and answers which came through.

@@ -221,6 +221,7 @@ fn limit_per_controller(dir: &Path, limits: &Limits) -> Result<()> {
     write_if_there(&dir.join("memory.swappiness"), "0")?;
     write_if_there(&dir.join("cpu.cfs_period_us"), &PERIOD_US.to_string())?;
     write_if_there(&dir.join("cpu.cfs_quota_us"), &quota_us(limits).to_string())?;
+    write_if_there(&dir.join("cpu.cfs_burst_us"), &burst_us(limits).to_string())?;
     write_if_there(&dir.join("cpu.shares"), &(limits.cpu_milli * 1024 / 1000).max(2).to_string())?;
     write_if_there(&dir.join("pids.max"), &limits.pids.to_string())
 }
@@ -230,12 +231,20 @@ fn limit_unified(dir: &Path, limits: &Limits) -> Result<()> {
     write_if_there(&dir.join("memory.swap.max"), "0")?;
     write_if_there(&dir.join("memory.oom.group"), "1")?;
     write(&dir.join("cpu.max"), &format!("{} {PERIOD_US}", quota_us(limits)))?;
+    write_if_there(&dir.join("cpu.max.burst"), &burst_us(limits).to_string())?;
     write_if_there(&dir.join("cpu.weight"), &(limits.cpu_milli / 10).clamp(1, 10_000).to_string())?;
     write(&dir.join("pids.max"), &limits.pids.to_string())
 }
 
 const fn quota_us(limits: &Limits) -> u64 {
     limits.cpu_milli * PERIOD_US / 1000
+}
+
+/// What a group that idled may use beyond its quota in one period (Linux 5.14): as much as it left unused, at most one
+/// quota, which is all that the kernel takes. A sandbox boots with several threads at once; without it each start stands
+/// still for a part of its first periods.
+const fn burst_us(limits: &Limits) -> u64 {
+    quota_us(limits)
 }
 
 /// The number beside `key`, 0 where it is missing.
@@ -288,6 +297,17 @@ mod tests {
         let limits = Limits { memory_bytes: 64 << 20, cpu_milli: 500, pids: 100 };
         cgroups.make("one", Some(&limits)).expect("this test runs as root");
         cgroups.make("one", Some(&limits)).expect("making it twice is fine");
+        let values = |name: &str| -> Vec<String> {
+            let texts = cgroups.dirs("one").filter_map(|dir| std::fs::read_to_string(dir.join(name)).ok());
+            texts.map(|text| text.trim().to_owned()).collect()
+        };
+        let (quota, memory, burst) = match cgroups.layout {
+            Layout::PerController => ("cpu.cfs_quota_us", "memory.limit_in_bytes", "cpu.cfs_burst_us"),
+            Layout::Unified => ("cpu.max", "memory.max", "cpu.max.burst"),
+        };
+        assert!(values(quota)[0].starts_with("50000"), "{:?}", values(quota));
+        assert_eq!(values(memory), ["67108864"]);
+        assert!(values(burst).iter().all(|burst| burst == "50000"), "{:?}", values(burst));
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts");
         cgroups.join("one", i32::try_from(child.id()).expect("a pid")).expect("it joins");
         assert_eq!(cgroups.processes("one").len(), 1);

@@ -28,4 +28,7 @@ pub struct LogLine {
     pub level: String,
     /// The text.
     pub message: String,
+    /// The line was longer than 64 KiB: it goes on in the next one of its stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
 }

@@ -325,6 +325,9 @@ pub struct LogLine {
     pub level: String,
     /// The text; bytes that are not UTF-8 are replaced.
     pub message: String,
+    /// The line was too long for one: it goes on in the next of its stream.
+    #[serde(default)]
+    pub continues: bool,
 }
 
 #[cfg(test)]

@@ -149,6 +149,7 @@ impl Page<'_> {
         if too_early || self.query.to_ms.is_some_and(|to_ms| ms > to_ms) {
             return;
         }
+        let continues = matches!(record.body, Body::Line { continues: true, .. });
         let (level, text) = match record.body {
             Body::Line { text, .. } if !self.needle.is_in(text) => return,
             Body::Line { stream, continues: true, text } => (level::of_stream(stream).into(), text),
@@ -156,17 +157,18 @@ impl Page<'_> {
             Body::Dropped { .. } | Body::Gap { .. } => {
                 let sentence = sentence(record.body);
                 if self.needle.is_in(sentence.as_bytes()) {
-                    self.push(ms, "warn".to_owned(), sentence);
+                    self.push(LogLine { timestamp: ms, level: "warn".to_owned(), message: sentence, continues });
                 }
                 return;
             }
         };
-        self.push(ms, level.into_owned(), String::from_utf8_lossy(text).into_owned());
+        let message = String::from_utf8_lossy(text).into_owned();
+        self.push(LogLine { timestamp: ms, level: level.into_owned(), message, continues });
     }
 
-    fn push(&mut self, timestamp: u64, level: String, message: String) {
-        self.text_bytes += message.len();
-        self.lines.push(LogLine { timestamp, level, message });
+    fn push(&mut self, line: LogLine) {
+        self.text_bytes += line.message.len();
+        self.lines.push(line);
     }
 
     fn is_full(&self) -> bool {

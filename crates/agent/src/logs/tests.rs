@@ -65,7 +65,7 @@ impl Log {
         let body = Body::Line { stream: Stream::Stdout, continues: false, text: text.as_bytes() };
         segment::append(&mut bytes, Record { timestamp_ms: ms, body });
         self.write(&bytes);
-        self.lines.push(LogLine { timestamp: ms, level: "info".into(), message: text.into() });
+        self.lines.push(LogLine { timestamp: ms, level: "info".into(), message: text.into(), continues: false });
     }
 
     /// Like [`Self::line`], but only the first half is there until the next change.
@@ -76,7 +76,7 @@ impl Log {
         segment::append(&mut bytes, Record { timestamp_ms: ms, body });
         self.rest = bytes.split_off(bytes.len() / 2);
         self.write(&bytes);
-        self.lines.push(LogLine { timestamp: ms, level: "info".into(), message: text.into() });
+        self.lines.push(LogLine { timestamp: ms, level: "info".into(), message: text.into(), continues: false });
     }
 
     /// The lines that are whole.
@@ -177,6 +177,7 @@ fn what_was_lost_is_said_as_a_warning_and_can_be_found() {
     assert!(page.lines[..5].iter().all(|line| line.level == "warn" && line.message.contains("here: ")));
     assert!(page.lines[0].message.starts_with("1 line was") && page.lines[1].message.starts_with("7 lines were"));
     assert_eq!(page.lines[5].level, "error", "a piece of a line speaks not for the whole");
+    assert!(page.lines[5].continues && page.lines[..5].iter().all(|line| !line.continues));
     let found = LogQuery { contains: "NO ROOM".into(), ..query(Order::OldestFirst, 100) };
     assert_eq!(read_page(log.path(), &found).expect("readable").lines, page.lines[3..4]);
 }

@@ -28,6 +28,7 @@ pub(crate) async fn of_vm(app: &App, caller: &Caller, id: &VmId, query: LogQuery
         timestamp: line.timestamp,
         level: line.level,
         message: line.message,
+        continues: line.continues,
     };
     let pagination = page.next.map(|position| write_token(position, order));
     Ok(Logs { lines: page.lines.into_iter().map(line).collect(), pagination, from, to })

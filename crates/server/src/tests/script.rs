@@ -293,7 +293,8 @@ async fn logs(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(req
     let world = shared.lock();
     let Some(held) = world.vms.get(&id) else { return problem(ProblemCode::Unknown) };
     let after = request.query.after.map_or(0, |position| position.offset);
-    let line = LogLine { timestamp: 1, level: "info".into(), message: format!("{} {after}", request.query.contains) };
+    let message = format!("{} {after}", request.query.contains);
+    let line = LogLine { timestamp: 1, level: "info".into(), message, continues: after == 1 };
     let next = Position { generation: held.report.generation, segment: 1, offset: after + 1 };
     world.reply(LogPage { lines: vec![line], next: (after < 2).then_some(next) })
 }

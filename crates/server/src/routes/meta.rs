@@ -1,6 +1,6 @@
 //! The server itself: health, and the document of the API.
 
-use std::sync::Arc;
+use std::sync::LazyLock;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::app::Shared;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(health))
+    OpenApiRouter::new().routes(routes!(health)).routes(routes!(openapi))
 }
 
 /// That the server serves.
@@ -30,7 +30,11 @@ async fn health() -> axum::Json<Health> {
     axum::Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
-/// The document.
-pub(super) async fn openapi(document: Arc<Vec<u8>>) -> Response {
-    ([(CONTENT_TYPE, "application/json")], document.to_vec()).into_response()
+/// This document. It needs no key.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "server",
+    responses((status = 200, body = serde_json::Value, content_type = "application/json")))]
+async fn openapi() -> Response {
+    static DOCUMENT: LazyLock<Vec<u8>> =
+        LazyLock::new(|| serde_json::to_vec(&super::document()).expect("the document is plain data"));
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_slice()).into_response()
 }

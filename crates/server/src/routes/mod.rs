@@ -23,12 +23,10 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::app::Shared;
 use crate::error::ApiError;
 
-/// Every route, and the document that describes them.
+/// Every route; the document that describes them is one of them.
 pub(crate) fn router(app: Shared) -> Router {
-    let (router, document) = described().split_for_parts();
-    let document = Arc::new(serde_json::to_vec(&document).expect("the document is plain data"));
+    let (router, _) = described().split_for_parts();
     router
-        .route("/openapi.json", axum::routing::get(move || meta::openapi(Arc::clone(&document))))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(Arc::clone(&app), frame::frame))

@@ -150,6 +150,14 @@ async fn list(State(app): State<Shared>, Reader(caller): Reader, mut params: Par
 
 /// The same as `listVMs`, at the path that its documentation had.
 #[utoipa::path(get, path = "/vms", operation_id = "listVMsUnversioned", tag = "vms", security(("apiKey" = [])),
+    params(
+        ("imageId" = Option<String>, Query, description = "Only of this image."),
+        ("status" = Option<VmState>, Query, description = "Only in this state."),
+        ("tenant" = Option<String>, Query, description = "Only this end user's."),
+        ("metadata.KEY" = Option<String>, Query, description = "Only with this mark; as often as needed."),
+        ("limit" = Option<u64>, Query, description = "1–1000, 100 by default."),
+        ("pagination" = Option<String>, Query, description = "The token of the page before."),
+    ),
     responses((status = 200, body = VmList), Failures))]
 async fn list_unversioned(state: State<Shared>, caller: Reader, params: Params) -> Result<Json<VmList>, ApiError> {
     list(state, caller, params).await

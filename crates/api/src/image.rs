@@ -11,11 +11,12 @@ pub struct ImportImage {
     /// Reference such as `registry.example.com/team/app:1.2`.
     #[schema(max_length = 1024)]
     pub image_uri: String,
-    /// Password of a private registry: for AWS ECR what `aws ecr get-login-password` prints.
+    /// Password of a private registry: for AWS ECR what `aws ecr get-login-password` prints, for another registry
+    /// `user:password`, or the password alone beside `username`.
     #[serde(default)]
     #[schema(max_length = 16384)]
     pub password: Option<String>,
-    /// User of a private registry; `AWS` where only a password is given.
+    /// User of a private registry; without it the one in `password`, or `AWS`.
     #[serde(default)]
     #[schema(max_length = 256)]
     pub username: Option<String>,

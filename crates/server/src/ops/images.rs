@@ -87,11 +87,24 @@ pub(crate) fn unknown(id: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::UnknownImage, format!("There is no image {id}."))
 }
 
+/// The credential of a request. The contract has one field for it: an ECR token, or `user:password` for any other
+/// registry. A token holds no `:`, and where `username` says the user, `password` is one as a whole.
 fn credential(request: &mut ImportImage) -> Result<Option<Credential>, ApiError> {
-    let username = request.username.take().filter(|name| !name.is_empty());
-    let password = request.password.take().filter(|password| !password.is_empty());
+    let mut username = request.username.take().filter(|name| !name.is_empty());
+    let mut password = request.password.take().filter(|password| !password.is_empty());
+    let mut user_field = "username";
+    if username.is_none()
+        && let Some(whole) = password.take_if(|password| password.contains(':')).map(zeroize::Zeroizing::new)
+        && let Some((user, rest)) = whole.split_once(':')
+    {
+        if user.is_empty() || rest.is_empty() {
+            let detail = "`password` is an ECR password, or `user:password` with both parts.";
+            return Err(ApiError::field(ErrorCode::InvalidValue, "password", detail));
+        }
+        (username, password, user_field) = (Some(user.to_owned()), Some(rest.to_owned()), "password");
+    }
     if let Some(username) = &username {
-        validate::text("username", username, USER_MAX_BYTES)?;
+        validate::text(user_field, username, USER_MAX_BYTES)?;
         if username.contains(':') {
             let detail = "A user's name holds no `:` (RFC 7617).";
             return Err(ApiError::field(ErrorCode::InvalidValue, "username", detail));

@@ -236,6 +236,27 @@ async fn an_image_is_imported_pulled_and_ready() {
 }
 
 #[tokio::test]
+async fn a_credential_is_a_token_a_pair_or_a_user_and_a_password() {
+    let (api, host, key) = with_host().await;
+    for (number, (body, user, password)) in [
+        (json!({"imageUri": "a", "password": "token=="}), "AWS", "token=="),
+        (json!({"imageUri": "a", "password": "ann:geheim:nis"}), "ann", "geheim:nis"),
+        (json!({"imageUri": "a", "username": "ann", "password": "ge:heim"}), "ann", "ge:heim"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        api.post("/v1/image/import", &key, body).await.expect(201);
+        eventually("the pull", || async { host.world().pulls.len() > number }).await;
+        let credential = host.world().pulls[number].credential.clone().unwrap();
+        assert_eq!((credential.username.as_str(), credential.password.as_str()), (user, password));
+    }
+    api.post("/v1/image/import", &key, json!({"imageUri": "a", "password": ""})).await.expect(201);
+    eventually("the pull", || async { host.world().pulls.len() == 4 }).await;
+    assert!(host.world().pulls[3].credential.is_none(), "everyone's images need none");
+}
+
+#[tokio::test]
 async fn a_vm_follows_the_wish_for_its_image() {
     let (api, host, key) = with_host().await;
     let image = api.image_with(|image| {
@@ -275,11 +296,12 @@ async fn a_refused_import_keeps_nothing() {
 async fn pages_of_a_log_are_passed_on_with_their_range() {
     let (api, _host, key) = with_host().await;
     let (id, _) = start(&api, &key).await;
-    let (mut lines, mut token) = (Vec::new(), String::new());
+    let (mut lines, mut split, mut token) = (Vec::new(), Vec::new(), String::new());
     loop {
         let path = format!("/v1/vm/{id}/logs?query=x&from=2022-07-19T13:32:56Z{token}");
         let page = api.get(&path, &key).await.expect(200);
         lines.extend(page["lines"].as_array().unwrap().iter().map(|line| line["message"].clone()));
+        split.extend(page["lines"].as_array().unwrap().iter().map(|line| line["continues"].clone()));
         assert_eq!(page["from"], "2022-07-19T13:32:56.000Z");
         match page["pagination"].as_str() {
             Some(next) => token = format!("&pagination={next}"),
@@ -287,4 +309,5 @@ async fn pages_of_a_log_are_passed_on_with_their_range() {
         }
     }
     assert_eq!(lines, ["x 0", "x 1", "x 2"]);
+    assert_eq!(split, [Value::Null, json!(true), Value::Null], "only a line that goes on says so");
 }

@@ -31,12 +31,14 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// The content of a configuration file.
     pub config: Option<String>,
+    /// The data directory; without one it is below the server's own temporary directory.
+    pub data_dir: Option<PathBuf>,
 }
 
 impl Options {
     /// The defaults.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), config: None }
+        Self { program: program.into(), args: Vec::new(), env: Vec::new(), config: None, data_dir: None }
     }
 }
 
@@ -119,7 +121,7 @@ impl Server {
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.options.data_dir.clone().unwrap_or_else(|| self.dir.path().join("data"))
     }
 
     /// Whose objects a census counts for this server.
@@ -275,7 +277,11 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[allow(clippy::print_stderr)]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the server wrote:\n{}", self.log());
+        }
         if self.stop().is_err() {
             self.kill();
         }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
 const READERS: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,6 +88,15 @@ impl Store {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            // SQLite ends a transaction by itself where its disk is full; a connection that still counts it as open takes
+            // no other one.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // Whatever is still to be rolled back is, once this is answered.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options.clone())
             .await
             .context("the database can't be opened")?;
@@ -110,5 +119,33 @@ impl Store {
     /// A transaction that no other writer runs beside.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cakework_api::problem::ErrorCode;
+    use cakework_core::id::AccountId;
+
+    use super::*;
+    use crate::error::ApiError;
+
+    #[tokio::test]
+    async fn a_database_without_room_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        // SQLite says the same where its file system has no room.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+        let mut full = None;
+        for now_ms in 0..10_000 {
+            let id = AccountId::mint(now_ms, &mut rand::rng());
+            full = store.make_account(&id, &"x".repeat(1000), now_ms).await.err();
+            if full.is_some() {
+                break;
+            }
+        }
+        let full = full.expect("no file grows without end");
+        assert!(matches!(full, StoreError::Full(_)), "{full:?}");
+        assert_eq!(ApiError::from(full).code, ErrorCode::DiskFull);
     }
 }

@@ -103,6 +103,34 @@ async fn refusals_of_the_registry_are_said_in_words() {
     assert_eq!((host.names("images"), host.names("tmp")), (vec![], vec![]));
 }
 
+/// 0.0.0.0 leads to this machine, too, and is no loopback address.
+#[tokio::test]
+async fn plain_http_is_spoken_to_loopback_and_to_configured_names_alone() {
+    let built = image(Format::Oci, vec![layer("a", Compression::Gzip)]);
+    let (plain, tls) = (Registry::start(Auth::Basic).await.unwrap(), Registry::start_tls(Auth::Basic).await.unwrap());
+    let beyond = |registry: &Registry| registry.host().replace("127.0.0.1", "0.0.0.0");
+    for registry in [&plain, &tls] {
+        registry.push("app", "v1", &built).await.unwrap();
+    }
+    let pulled = async |registry: &Registry, config: ImageConfig| {
+        let PullImage { credential, .. } = request(registry, "app");
+        let pull = PullImage { reference: format!("{}/app:v1", beyond(registry)), credential };
+        Host::with(config).await.bring(built.digest(), &pull).await.map(|image| image.digest.clone())
+    };
+    let asked = |registry: &Registry| registry.log().matches("\"GET /v2/app/").count();
+    let before = asked(&plain);
+    let refusal = pulled(&plain, ImageConfig::default()).await.unwrap_err();
+    assert_eq!(refusal.code, ProblemCode::RegistryUnavailable, "{}", refusal.message);
+    assert_eq!(asked(&plain), before, "nothing was asked without TLS");
+    let named = ImageConfig { plain_http: vec![beyond(&plain)], ..ImageConfig::default() };
+    assert_eq!(pulled(&plain, named).await.unwrap(), built.digest());
+
+    let refusal = pulled(&tls, ImageConfig::default()).await.unwrap_err();
+    assert_eq!(refusal.code, ProblemCode::RegistryUnavailable, "nobody vouches for it: {}", refusal.message);
+    let trusting = ImageConfig { ca_file: Some(tls.ca_file()), ..ImageConfig::default() };
+    assert_eq!(pulled(&tls, trusting).await.unwrap(), built.digest());
+}
+
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -153,7 +153,8 @@ fn write_certificate(dir: &Path) -> Result<Vec<u8>> {
         run(Command::new("openssl").current_dir(dir).args(common).args(words).args(["-keyout", &key, "-out", &out]))
     };
     openssl(&["-subj", "/CN=cakework test authority"], "ca")?;
-    let names = ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=CA:FALSE"];
+    let names =
+        ["-addext", "subjectAltName=IP:127.0.0.1,IP:0.0.0.0,DNS:localhost", "-addext", "basicConstraints=CA:FALSE"];
     let signer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost"];
     openssl(&[signer.as_slice(), names.as_slice()].concat(), "registry")?;
     Ok(std::fs::read(dir.join("ca.pem"))?)

@@ -11,14 +11,15 @@ async fn a_vm_is_what_image_and_request_say_and_leaves_nothing() {
     let image = shell().env(&["PATH=/bin", "FROM=image", "OVER=image"]).user("app").workdir("/srv/app").build();
     let digest = host.image("app", image).await;
     let before = Census::take(&host.scope()).expect("a census");
-    let script = "mkdir /tmp/www; echo $FROM $OVER $(id -u) $(id -g) $PWD $HOME $(hostname) > /tmp/www/index.html
+    let script = "mkdir /tmp/www; memory=$(awk '/MemTotal/ {print $2}' /proc/meminfo)
+                  echo $FROM $OVER $(id -u) $(id -g) $PWD $HOME $(hostname) $memory > /tmp/www/index.html
                   httpd -f -p 8080 -h /tmp/www";
     let wanted =
         VmSpec { port: Some(8080), env: [("OVER".to_owned(), "request".to_owned())].into(), ..spec(&digest, script) };
     let vm = host.admit(wanted, None).await;
     let address = host.running(&vm).await;
     let page = host.until("the app answers", async || http(address, 8080).await).await;
-    assert_eq!(page, format!("image request 1000 1000 /srv/app /home/app {vm}"));
+    assert_eq!(page, format!("image request 1000 1000 /srv/app /home/app {vm} 262144"), "with its limit in KiB");
     host.delete(&vm, 1).await;
     assert_eq!(host.ended(&vm).await.reason, ExitReason::Stopped);
     host.assert_nothing_since(&before);

@@ -125,6 +125,16 @@ async fn an_engine_is_proven_or_the_gap_is_named() {
     assert!(missing["Err"].as_str().is_some_and(|gap| gap.contains("not found")), "{missing}");
     let no_engine = host.role("probe", |config| config["runsc"] = json!("/bin/false"));
     assert!(no_engine["Err"].as_str().is_some_and(|gap| gap.contains("version")), "{no_engine}");
+    // A platform that does not work hangs without a word.
+    let scripts = tempfile::tempdir().expect("a directory");
+    let hangs = scripts.path().join("runsc");
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && exec echo runsc version release-20990101.0\nexec sleep 600\n";
+    std::fs::write(&hangs, script).expect("written");
+    std::fs::set_permissions(&hangs, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("its own");
+    let begin = std::time::Instant::now();
+    let hung = host.role("probe", |config| config["runsc"] = json!(hangs));
+    assert!(hung["Err"].as_str().is_some_and(|gap| gap.contains("could not run")), "{hung}");
+    assert!(begin.elapsed().as_secs() < 30, "the canary has a deadline");
     let broken = host.role("probe", |config| config["program"] = json!("/bin/true"));
     assert!(broken["Err"].as_str().is_some_and(|gap| gap.contains("could not run")), "{broken}");
     let left: Vec<_> = std::fs::read_dir(&host.dir).expect("its directory").flatten().collect();

@@ -46,9 +46,11 @@ pub async fn serve(
 ) -> io::Result<()> {
     let limits = config.limits.clone();
     let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
+    // Connections to VMs, which are kept for the next request: an end does not wait for them.
+    let to_vms = TaskTracker::new();
     // However this future ends, also by being dropped, nothing of it goes on.
     let _cut_at_end = cut.clone().drop_guard();
-    let reach = Arc::new(Reach::new(limits.clone(), tasks.clone(), cut.clone()));
+    let reach = Arc::new(Reach::new(limits.clone(), to_vms.clone(), cut.clone()));
     let proxy = Arc::new(Proxy {
         config,
         routes,
@@ -95,6 +97,8 @@ pub async fn serve(
     }
     cut.cancel();
     tasks.wait().await;
+    to_vms.close();
+    to_vms.wait().await;
     Ok(())
 }
 

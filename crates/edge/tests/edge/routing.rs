@@ -1,6 +1,6 @@
 //! Which VM a request gets to, and what it is told where there is none.
 
-use cakework_edge::Target;
+use cakework_edge::{EdgeLimits, Target};
 
 use crate::support::{DOMAIN, Edge, Origin, get, host, label, limits, vm_id};
 
@@ -137,4 +137,15 @@ async fn shutdown_lets_open_requests_end_and_cuts_the_rest() {
     assert_eq!(ends.response().await.text(), "beginend");
     assert_eq!(hangs.rest().await, b"begi");
     edge.served.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_kept_connections() {
+    let origin = Origin::mirror().await;
+    let edge = Edge::start(EdgeLimits { drain_ms: 600_000, pool_idle_ms: 600_000, ..limits() }).await;
+    edge.apply(1, 1, 1, Target::Ready(origin.address));
+    assert_eq!(edge.get(1).await.status(), 200);
+    edge.shutdown.cancel();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), edge.served).await;
+    ended.expect("nothing is open but what is kept for the next request").unwrap().unwrap();
 }

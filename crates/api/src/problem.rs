@@ -106,7 +106,7 @@ codes! {
     BodyTimeout "body_timeout" 408 "The body did not arrive in time";
 
     RegistryUnauthorized "registry_unauthorized" 400 "The registry refused the credential, or wants one",
-        fix: "Send `password` (and `username`, where it is not AWS). An ECR password is valid for 12 hours.";
+        fix: "Send `password`: an ECR password, valid for 12 hours, or `user:password` of another registry.";
     ImageNotFound "image_not_found" 400 "The registry does not know the image",
         fix: "Check repository and tag; some registries also say so when the credential lacks the right.";
     ImageArchitecture "image_architecture" 400 "The image is not built for the hosts' architecture",

@@ -1,6 +1,7 @@
 //! Puts the api role together: opens the store, takes the addresses, runs the reconcilers, drains at the end.
 
 use std::io::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
     let (sealer, _lock) = tokio::task::spawn_blocking(move || prepare(&dir)).await??;
     let store = Store::open(&config.dir).await?;
     let listener = bind(config.listen).await?;
+    let twin = bind_twin(&listener).await;
     let edge_listener = bind(config.edge_listen).await?;
     let admin_listener = keys::admin::listen(&config.dir)?;
     if let Some(key) = keys::first_key(&store).await?
@@ -55,10 +57,13 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
 
     let token = shutdown.clone();
     let router = routes::router(Arc::clone(&app));
-    serving.spawn(async move {
-        let server = axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned());
-        server.await.context("the API stopped")
-    });
+    for listener in std::iter::once(listener).chain(twin) {
+        let (token, router) = (token.clone(), router.clone());
+        serving.spawn(async move {
+            let server = axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned());
+            server.await.context("the API stopped")
+        });
+    }
     let (token, table) = (shutdown.clone(), app.routes.clone());
     serving.spawn(
         async move { cakework_edge::serve(edge_listener, table, edge, token).await.context("the edge stopped") },
@@ -94,6 +99,23 @@ fn prepare(dir: &Path) -> anyhow::Result<(Sealer, std::fs::File)> {
     anyhow::ensure!(mode & 0o022 == 0, "{} is writable for others: chmod 700 it", dir.display());
     let lock = keys::serve_lock(dir)?;
     Ok((Sealer::open(dir)?, lock))
+}
+
+/// The same port of `::1` where the API listens on 127.0.0.1: `localhost` leads to either, and some clients try only the
+/// first. It is no failure where the host has no IPv6.
+async fn bind_twin(listener: &TcpListener) -> Option<TcpListener> {
+    let address = listener.local_addr().ok().filter(|address| address.ip() == Ipv4Addr::LOCALHOST)?;
+    match TcpListener::bind((Ipv6Addr::LOCALHOST, address.port())).await {
+        Ok(twin) => Some(twin),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            tracing::warn!("[::1]:{} is taken: clients of `localhost` may reach another server", address.port());
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the API does not listen on ::1");
+            None
+        }
+    }
 }
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

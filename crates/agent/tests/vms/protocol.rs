@@ -5,7 +5,7 @@ use cakework_core::admission::Shortage;
 use cakework_core::id::{Generation, VmId};
 use cakework_core::lifecycle::ExitReason;
 use cakework_core::spec::VmSpec;
-use cakework_wire::host::{HostStatus, ProblemCode, PutVmAnswer, VmObservation};
+use cakework_wire::host::{HostStatus, ProblemCode, PutVm, PutVmAnswer, VmObservation};
 use http_body_util::Full;
 use serde_json::json;
 
@@ -61,6 +61,21 @@ async fn earlier_placements_and_buried_ones_are_refused_also_after_a_restart() {
     // A later placement ends the earlier one, and takes its place.
     assert_eq!(host.put(&vm, &put(4, waiting())).await, PutVmAnswer::Admitted);
     assert_eq!(host.put(&unknown, &put(3, waiting())).await, PutVmAnswer::Admitted);
+}
+
+#[tokio::test]
+async fn a_vm_whose_image_does_not_come_ends_by_its_own_deadline() {
+    let mut host = Host::started().await;
+    let late = VmId::mint(&mut rand::rng());
+    let wanted = PutVm { start_remaining_ms: 1500, ..put(1, spec(DIGEST, "true")) };
+    assert_eq!(host.put(&late, &wanted).await, PutVmAnswer::Admitted);
+    // The deadline goes on while no agent looks.
+    host.kill();
+    host.start().await;
+    let exit = host.ended(&late).await;
+    assert_eq!(exit.reason, ExitReason::StartFailed, "{exit:?}");
+    let status: HostStatus = body(host.call("GET", "/v1/host", None).await);
+    assert_eq!(status.reserved.slots, 0);
 }
 
 #[tokio::test]

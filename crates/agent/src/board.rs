@@ -1,4 +1,4 @@
-//! What the host reports: the last state of each VM and image, each with the sequence number of its last change.
+//! What the host reports: the last state of each VM, image and build, each with the sequence number of its last change.
 //!
 //! Invariant: whoever asks for what changed after a number that this board gave out misses nothing, and sees each thing
 //! in its latest state. Numbers begin at the nanoseconds since boot, so that they grow over restarts of the agent; an
@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cakework_core::id::VmId;
+use cakework_core::id::{BuildId, VmId};
+use cakework_wire::build::BuildReport;
 use cakework_wire::host::{ImageReport, VmReport, WatchPage};
 use tokio::sync::watch;
 
@@ -26,12 +27,13 @@ struct State {
     seq: u64,
     vms: BTreeMap<VmId, (u64, VmReport)>,
     images: BTreeMap<String, (u64, ImageReport)>,
+    builds: BTreeMap<BuildId, (u64, BuildReport)>,
 }
 
 impl Board {
     /// An empty board whose numbers begin at `first`.
     pub fn new(first: u64) -> Self {
-        let state = State { first, seq: first, vms: BTreeMap::new(), images: BTreeMap::new() };
+        let state = State { first, seq: first, vms: BTreeMap::new(), images: BTreeMap::new(), builds: BTreeMap::new() };
         Self { state: Arc::new(Mutex::new(state)), seq: watch::Sender::new(first) }
     }
 
@@ -65,6 +67,23 @@ impl Board {
         }
     }
 
+    /// Puts up a build's report; one of an earlier placement, or the same again, changes nothing.
+    pub fn build(&self, report: BuildReport) {
+        self.change(|state, seq| {
+            let old = state.builds.get(&report.build_id);
+            if old.is_some_and(|(_, old)| old.generation > report.generation || *old == report) {
+                return false;
+            }
+            state.builds.insert(report.build_id.clone(), (seq, report));
+            true
+        });
+    }
+
+    /// Takes down the report of a build that nobody asks for any more.
+    pub fn forget_build(&self, build: &BuildId) {
+        self.state().builds.remove(build);
+    }
+
     /// What changed after `after`; everything where that is not a number of this board.
     pub fn page(&self, after: u64) -> WatchPage {
         let state = self.state();
@@ -75,6 +94,7 @@ impl Board {
             resync,
             vms: state.vms.values().filter(|(seq, _)| newer(*seq)).map(|(_, report)| report.clone()).collect(),
             images: state.images.values().filter(|(seq, _)| newer(*seq)).map(|(_, report)| report.clone()).collect(),
+            builds: state.builds.values().filter(|(seq, _)| newer(*seq)).map(|(_, report)| report.clone()).collect(),
         }
     }
 
@@ -113,7 +133,7 @@ mod tests {
     #[test]
     fn changes_are_seen_once_and_a_stranger_sees_all() {
         let board = Board::new(100);
-        assert_eq!(board.page(0), WatchPage { seq: 100, resync: true, vms: vec![], images: vec![] });
+        assert_eq!(board.page(0), WatchPage { seq: 100, resync: true, vms: vec![], images: vec![], builds: vec![] });
         board.vm(report(2, VmObservation::Starting));
         let page = board.page(100);
         assert_eq!((page.seq, page.resync, page.vms.len()), (101, false, 1));

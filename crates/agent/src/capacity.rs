@@ -4,6 +4,7 @@ use std::path::Path;
 
 use cakework_core::admission::Amounts;
 
+use crate::build::BuildDir;
 use crate::config::CapacityConfig;
 use crate::vm::VmDir;
 
@@ -31,7 +32,7 @@ pub fn measure(config: &CapacityConfig, dir: &Path) -> std::io::Result<Amounts> 
         None => {
             let stat = rustix::fs::statvfs(dir)?;
             let free_mib = (stat.f_bavail * stat.f_frsize) >> 20;
-            (free_mib + held_by_vms_mib(dir)) / HOST_DISK_PART * (HOST_DISK_PART - 1)
+            (free_mib + held_mib(dir)) / HOST_DISK_PART * (HOST_DISK_PART - 1)
         }
     };
     Ok(Amounts {
@@ -47,10 +48,12 @@ fn memory_total_mib(meminfo: &str) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-/// What the disks of VMs that are here already take: it is not free, but it is theirs by the same promise.
-fn held_by_vms_mib(dir: &Path) -> u64 {
+/// What the disks of VMs that are here already take: it is not free, but it is theirs by the same promise. Those of
+/// builds are about to be removed.
+fn held_mib(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let vms = std::fs::read_dir(VmDir::all(dir)).into_iter().flatten().flatten();
+    let dirs = [VmDir::all(dir), BuildDir::all(dir)];
+    let vms = dirs.iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten());
     let files = vms.flat_map(|vm| {
         let vm = VmDir::at(vm.path());
         [vm.disk_file(), vm.volume_file()]

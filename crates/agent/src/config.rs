@@ -6,6 +6,8 @@ use cakework_core::id::InstanceId;
 use cakework_image::ImageConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::build::BuildConfig;
+use crate::build::git::GitConfig;
 use crate::logs::LogConfig;
 use crate::net::NetConfig;
 
@@ -36,15 +38,27 @@ pub struct AgentConfig {
     /// Where images come from.
     #[serde(default)]
     pub images: ImageConfig,
-    /// The limits of each VM's log.
+    /// The limits of each VM's log, and of each build's.
     #[serde(default)]
     pub logs: LogConfig,
+    /// What builds may use.
+    #[serde(default)]
+    pub builds: BuildConfig,
+    /// Where the repositories of builds come from.
+    #[serde(default)]
+    pub git: GitConfig,
 }
 
 impl AgentConfig {
     /// Where the engine keeps its own state.
     pub(crate) fn runsc_root(&self) -> PathBuf {
         self.dir.join("runsc")
+    }
+
+    /// The same for builds: a file system in memory, since a secret that is a variable is in that state. The name is as
+    /// short as the other: a socket lies in it.
+    pub(crate) fn build_runsc_root(&self) -> PathBuf {
+        self.dir.join("build")
     }
 }
 

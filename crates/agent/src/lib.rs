@@ -1,4 +1,4 @@
-//! The agent role and its per-VM monitor: VMs, engines, networks, logs.
+//! The agent role and its per-VM monitor: VMs, builds, engines, networks, logs.
 //!
 //! The agent is the only role that is root. It holds no truth but its own host's: what was put here, what is, and what
 //! the kernel has. Invariant: it may be killed at any line; its VMs run on, and its next start adopts or destroys all
@@ -6,6 +6,7 @@
 
 mod backend;
 mod board;
+mod build;
 mod capacity;
 mod config;
 pub mod engine;
@@ -19,6 +20,9 @@ mod serve;
 mod sys;
 mod vm;
 
+pub use build::BuildConfig;
+#[doc(hidden)]
+pub use build::git;
 pub use config::{AgentConfig, CapacityConfig};
 pub use purge::purge;
 pub use run::run;

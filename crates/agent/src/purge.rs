@@ -20,9 +20,9 @@ const KILL_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// Where something could not be removed; the rest was tried.
 pub async fn purge(config: &AgentConfig) -> anyhow::Result<()> {
-    let gvisor = Gvisor::new(config.runsc.clone(), config.runsc_root());
+    let gvisors = [config.runsc_root(), config.build_runsc_root()].map(|root| Gvisor::new(config.runsc.clone(), root));
     let cgroups = Cgroups::find(&config.instance, config.cgroup_parent.as_deref())?;
-    let killed = kill(&gvisor, &cgroups).await;
+    let killed = kill(&gvisors, &cgroups).await;
     let network = Network::purge(&config.instance).await.context("removing the networks");
     let local = tokio::task::spawn_blocking({
         let config = config.clone();
@@ -43,13 +43,15 @@ pub async fn purge(config: &AgentConfig) -> anyhow::Result<()> {
 }
 
 /// Monitors first: none of them may still be about to start a sandbox.
-async fn kill(gvisor: &Gvisor, cgroups: &Cgroups) -> anyhow::Result<()> {
+async fn kill(gvisors: &[Gvisor], cgroups: &Cgroups) -> anyhow::Result<()> {
     let all_gone = async {
         loop {
             let mut gone = cgroups.kill(MONITORS);
-            for (process, _) in gvisor.processes()? {
-                process::kill(process);
-                gone = false;
+            for gvisor in gvisors {
+                for (process, _) in gvisor.processes()? {
+                    process::kill(process);
+                    gone = false;
+                }
             }
             for group in cgroups.list() {
                 gone &= cgroups.kill(&group);

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use cakework_image::{ImageStore, Unpacker};
+use cakework_image::{ImageStore, Unpacker, rootfs};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::gvisor::Gvisor;
 use crate::board::Board;
+use crate::build::{self, BuildDir, Builds, Caches};
 use crate::config::AgentConfig;
 use crate::engine::{self, ProbeConfig};
 use crate::host::Host;
@@ -46,7 +48,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let (engine, network, images) = tokio::join!(
         engine::probe(&probe),
         Network::open(config.network.clone()),
-        ImageStore::open(&config.dir, config.images.clone(), unpacker),
+        ImageStore::open(&config.dir, config.images.clone(), unpacker.clone()),
     );
     let (network, images) = (network.context("preparing the networks")?, images.context("opening the image store")?);
     let refusal = engine.as_ref().err().map(|gap| format!("{} {}", gap.reason, gap.fix));
@@ -68,13 +70,17 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         shutdown: shutdown.clone(),
     });
     let registry = Registry::new(Arc::clone(&parts), config.dir.clone(), capacity, refusal, host.draining);
+    let builds = Builds::new(Arc::new(building(&config, &parts, unpacker)), registry.clone());
+    build::recover(&builds).await.context("taking up the builds that are here")?;
     vm::recover(&parts, &registry, &config.dir).await.context("taking up the VMs that are here")?;
     board.images(images.reports());
+    let collecting = tokio::spawn(build::collect_for_ever(builds.clone()));
     let reporting = tokio::spawn(report_images(images.clone(), board.clone(), shutdown.clone()));
     let state = Arc::new(serve::State {
         host: Mutex::new(host),
         dir: config.dir.clone(),
         registry: registry.clone(),
+        builds: builds.clone(),
         images: images.clone(),
         board,
         engine: engine.ok(),
@@ -84,14 +90,45 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     tracing::info!(socket = %config.socket.display(), "the host protocol is served");
     let served = serve::serve(listener, state, config.network.edge_uid).await;
     shutdown.cancel();
+    builds.shutdown().await;
+    // Nothing that would need it is left; where that is not so, the next agent sees to it.
+    let _ = tokio::task::spawn_blocking({
+        let root = config.build_runsc_root();
+        move || rootfs::unmount(&root)
+    })
+    .await;
     registry.shutdown().await;
     images.shutdown().await;
+    collecting.await.context("collecting what builds left")?;
     reporting.await.context("reporting images")?;
     served
 }
 
+fn building(config: &AgentConfig, vm: &Parts, unpacker: Unpacker) -> build::Parts {
+    let gvisor = Gvisor::new(config.runsc.clone(), config.build_runsc_root());
+    build::Parts {
+        vm: Arc::new(Parts { gvisor, ..vm.clone() }),
+        runsc_root: config.build_runsc_root(),
+        dir: config.dir.clone(),
+        config: config.builds.clone(),
+        git: config.git.clone(),
+        egress: config.images.egress.clone(),
+        ca_file: config.images.ca_file.clone(),
+        unpacker,
+        caches: Caches::new(Caches::all(&config.dir), config.builds.cache_mount_mib),
+        ended: Notify::new(),
+    }
+}
+
 fn lay_out(config: &AgentConfig) -> anyhow::Result<(Host, cakework_core::admission::Amounts, Cgroups)> {
-    for dir in [config.dir.clone(), VmDir::all(&config.dir), config.runsc_root()] {
+    let dirs = [
+        config.dir.clone(),
+        VmDir::all(&config.dir),
+        BuildDir::all(&config.dir),
+        Caches::all(&config.dir),
+        config.runsc_root(),
+    ];
+    for dir in dirs {
         make_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
     }
     let host = Host::open(&config.dir).context("reading host.json")?;

@@ -102,6 +102,13 @@ codes! {
         fix: "Send ISO 8601 with an offset, such as 2022-07-19T13:32:56+0000.";
     InvalidPageToken "invalid_page_token" 400 "The page token was not given out for this query",
         fix: "Pass `pagination` back as it was returned, with the same order.";
+    InvalidFile "invalid_file" 400 "A file of the build can't be used",
+        fix: "Send relative paths without `..`, names without `/` and control characters, and valid base64.";
+    FileConflict "file_conflict" 400 "Two files of the build have the same path, or one is where another needs a directory";
+    FileCase "file_case" 400 "Two paths of the build differ only by upper and lower case",
+        fix: "Rename one: they would be the same file on many machines.";
+    TooManyFiles "too_many_files" 400 "The build has more files than allowed";
+    FilesTooLarge "files_too_large" 400 "The files of the build are larger than allowed";
     BodyTooLarge "body_too_large" 413 "The body is larger than this server reads";
     BodyTimeout "body_timeout" 408 "The body did not arrive in time";
 
@@ -120,9 +127,18 @@ codes! {
 
     UnknownRoute "unknown_route" 404 "There is nothing at this path", fix: "/openapi.json lists every operation.";
     UnknownVm "unknown_vm" 404 "There is no such VM";
+    UnknownWebhook "unknown_webhook" 404 "There is no such webhook endpoint";
+    UnknownDelivery "unknown_delivery" 404 "The webhook endpoint has no such delivery",
+        fix: "Deliveries are kept for 30 days; the list of deliveries shows those that are there.";
     UnknownImage "unknown_image" 404 "There is no such image";
+    UnknownBuild "unknown_build" 404 "There is no such build";
+    UnknownRegistry "unknown_registry" 404 "The account keeps no credential for this registry";
     MethodNotAllowed "method_not_allowed" 405 "This path does not take this method";
+    WebhookDisabled "webhook_disabled" 409 "The webhook endpoint is disabled",
+        fix: "Repair the receiver, then enable the endpoint: POST /v1/webhook/{webhookId}/enable.";
     ImageFailed "image_failed" 409 "The image failed, so no VM can start from it", fix: "Import it again.";
+    BuildOver "build_over" 409 "The build is over, so it can't be cancelled";
+    QueueFull "queue_full" 429 "As many builds wait as may wait", fix: "Try again when some of them are over.";
 
     NotImplemented "not_implemented" 501 "This server does not have the operation yet";
     HostFull "host_full" 503 "No host has room for this VM",

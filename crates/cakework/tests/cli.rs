@@ -92,6 +92,7 @@ fn the_doctors_json_has_one_shape() {
         "port api",
         "port edge",
         "ip_forward",
+        "git",
         "api user",
     ];
     assert_eq!(names, BTreeSet::from(expected));

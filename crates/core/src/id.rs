@@ -63,6 +63,18 @@ id! {
     ImageId, "image id", |text| is_ulid(text, false)
 }
 id! {
+    /// A build: a UUID of version 4 (RFC 9562) in lower case.
+    BuildId, "build id", is_uuid_v4
+}
+id! {
+    /// A webhook endpoint: a ULID in upper case.
+    WebhookId, "webhook id", |text| is_ulid(text, false)
+}
+id! {
+    /// An event that endpoints are told of: a ULID in upper case, the same in every delivery.
+    EventId, "event id", |text| is_ulid(text, false)
+}
+id! {
     /// A builder's account: a ULID in upper case.
     AccountId, "account id", |text| is_ulid(text, false)
 }
@@ -121,6 +133,18 @@ impl VmId {
     }
 }
 
+impl BuildId {
+    /// A new random build id.
+    pub fn mint(rng: &mut impl Rng) -> Self {
+        let mut bytes = [0u8; 16];
+        rng.fill_bytes(&mut bytes);
+        bytes[6] = (bytes[6] & 0x0f) | 0x40;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        let hex = hex::encode(bytes);
+        Self([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+    }
+}
+
 impl InstanceId {
     /// A new random instance id.
     pub fn mint(rng: &mut impl Rng) -> Self {
@@ -148,11 +172,22 @@ macro_rules! mint_ulid {
         }
     )*};
 }
-mint_ulid!(ImageId, AccountId, KeyId, HostId, Incarnation);
+mint_ulid!(ImageId, WebhookId, EventId, AccountId, KeyId, HostId, Incarnation);
 
 fn ulid(now_ms: u64, rng: &mut impl Rng) -> String {
     let random = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
     ulid::Ulid::from_parts(now_ms, random).to_string()
+}
+
+/// Version 4, variant 1, as it is written: `xxxxxxxx-xxxx-4xxx-[89ab]xxx-xxxxxxxxxxxx`.
+fn is_uuid_v4(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            14 => byte == b'4',
+            19 => matches!(byte, b'8' | b'9' | b'a' | b'b'),
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
 }
 
 fn is_lower_hex(text: &str) -> bool {
@@ -185,6 +220,8 @@ mod tests {
             assert_eq!(image.as_str().parse(), Ok(image));
             let label = HostLabel::mint(now_ms, &mut rng);
             assert_eq!(label.as_str().parse(), Ok(label));
+            let build = BuildId::mint(&mut rng);
+            assert_eq!(build.as_str().parse(), Ok(build));
             let instance = InstanceId::mint(&mut rng);
             assert_eq!(instance.as_str().parse(), Ok(instance));
         }
@@ -216,6 +253,7 @@ mod tests {
             let _ = text.parse::<VmId>();
             let _ = text.parse::<ImageId>();
             let _ = text.parse::<HostLabel>();
+            let _ = text.parse::<BuildId>();
             let _ = text.parse::<InstanceId>();
         }
     }

@@ -5,6 +5,9 @@
 //! Invariant: a VM's state changes only through [`lifecycle::transition`].
 
 pub mod admission;
+pub mod build;
+pub mod egress;
+pub mod fairness;
 pub mod id;
 pub mod isolation;
 pub mod lifecycle;
@@ -12,4 +15,6 @@ pub mod limit;
 pub mod logquery;
 pub mod phase;
 pub mod placement;
+pub mod registry;
 pub mod spec;
+pub mod webhook;

@@ -63,3 +63,30 @@ pub const LOG_QUERY_MAX_BYTES: usize = 1024;
 
 /// Bytes of a request body that the API reads.
 pub const BODY_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of a Dockerfile, and of a .dockerignore.
+pub const DOCKERFILE_MAX_BYTES: usize = 1024 * 1024;
+/// Instructions of a Dockerfile, heredocs' content not counted.
+pub const DOCKERFILE_INSTRUCTIONS_MAX: usize = 1000;
+/// Files of a build from files: one more is refused.
+pub const BUILD_FILES_MAX: usize = 10_000;
+/// Bytes of all files of a build from files together, decoded.
+pub const BUILD_FILES_MAX_BYTES: u64 = 100 * 1024 * 1024;
+/// Bytes of the body that carries them: base64 takes a third more, JSON's escapes some.
+pub const BUILD_BODY_MAX_BYTES: usize = 160 * 1024 * 1024;
+/// Bytes of a file's path in a build.
+pub const BUILD_PATH_MAX_BYTES: usize = 1024;
+/// Build arguments of one build, and bytes of all of them together.
+pub const BUILD_ARGS_MAX: usize = 128;
+/// See [`BUILD_ARGS_MAX`].
+pub const BUILD_ARGS_TOTAL_MAX_BYTES: usize = 256 * 1024;
+/// Secrets of one build, and bytes of each.
+pub const BUILD_SECRETS_MAX: usize = 32;
+/// See [`BUILD_SECRETS_MAX`].
+pub const BUILD_SECRET_MAX_BYTES: usize = 64 * 1024;
+/// Bytes of a repository's token.
+pub const SOURCE_TOKEN_MAX_BYTES: usize = 4096;
+/// Bytes of a repository's `org/repo`, of a branch's name, and of a folder in it.
+pub const SOURCE_NAME_MAX_BYTES: usize = 256;
+/// Registries that an account keeps a credential of.
+pub const REGISTRIES_MAX: u64 = 100;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::EgressConfig;
+
 const GIB: u64 = 1 << 30;
 
 /// Where images may come from and how large they may be.
@@ -23,6 +25,8 @@ pub struct ImageConfig {
     pub limits: ImageLimits,
     /// How many layers of one image arrive at a time.
     pub parallel_layers: usize,
+    /// Where builds may fetch from.
+    pub egress: EgressConfig,
 }
 
 impl Default for ImageConfig {
@@ -33,6 +37,7 @@ impl Default for ImageConfig {
             ca_file: None,
             limits: ImageLimits::default(),
             parallel_layers: 3,
+            egress: EgressConfig::default(),
         }
     }
 }

@@ -20,6 +20,11 @@ impl Digest {
         Self(hex::encode(sha2::Sha256::digest(bytes)))
     }
 
+    /// The digest of what was hashed.
+    pub fn finish(hash: sha2::Sha256) -> Self {
+        Self(hex::encode(hash.finalize()))
+    }
+
     /// Its 64 lower-case hex digits: safe as a file name.
     pub fn hex(&self) -> &str {
         &self.0

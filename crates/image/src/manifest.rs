@@ -4,9 +4,11 @@
 //! A document's kind is what it holds, and must be what its media type says: bytes that are one thing to us and another
 //! to the next reader (CVE-2021-41190) are refused.
 
+use std::sync::Arc;
+
 use cakework_wire::host::{AgentProblem, ProblemCode};
 use oci_spec::image::{Arch, ImageConfiguration, Os};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ImageLimits;
 use crate::digest::Digest;
@@ -95,6 +97,26 @@ pub struct Plan {
     pub layers: Vec<Layer>,
     /// Compressed bytes of all layers.
     pub total_bytes: u64,
+    /// The bytes of its configuration.
+    pub config_bytes: Arc<[u8]>,
+}
+
+/// A manifest to be written: its fields in the order of the OCI image spec, `manifest.md`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Draft {
+    schema_version: u32,
+    media_type: &'static str,
+    config: Pointer,
+    layers: Vec<Pointer>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pointer {
+    media_type: &'static str,
+    digest: String,
+    size: u64,
 }
 
 impl Descriptor {
@@ -166,9 +188,9 @@ pub fn pick(manifests: &[Descriptor]) -> Result<&Descriptor, AgentProblem> {
 ///
 /// # Errors
 /// [`ProblemCode::ImageInvalid`], [`ProblemCode::ImageArchitecture`] or [`ProblemCode::ImageTooLarge`].
-pub fn plan(manifest: &Manifest, config: &[u8], limits: &ImageLimits) -> Result<Plan, AgentProblem> {
+pub fn plan(manifest: &Manifest, config_bytes: &[u8], limits: &ImageLimits) -> Result<Plan, AgentProblem> {
     let config: ImageConfiguration =
-        serde_json::from_slice(config).map_err(|_| invalid("The image's configuration is not one."))?;
+        serde_json::from_slice(config_bytes).map_err(|_| invalid("The image's configuration is not one."))?;
     if *config.os() != Os::Linux || *config.architecture() != Arch::default() {
         let there = (config.os().to_string(), config.architecture().to_string());
         return Err(wrong_architecture(std::iter::once(there)));
@@ -192,7 +214,27 @@ pub fn plan(manifest: &Manifest, config: &[u8], limits: &ImageLimits) -> Result<
         let (has, most) = (total_bytes >> 20, limits.compressed_bytes >> 20);
         return Err(too_large(format!("The image has {has} MiB of layers; this host takes {most} MiB.")));
     }
-    Ok(Plan { config, layers, total_bytes })
+    Ok(Plan { config, layers, total_bytes, config_bytes: config_bytes.into() })
+}
+
+/// Writes the OCI manifest of a configuration and layers: the same bytes for the same image.
+pub fn write(config: &[u8], layers: &[Layer]) -> Vec<u8> {
+    let pointer = |layer: &Layer| Pointer {
+        media_type: match layer.compression {
+            Compression::None => "application/vnd.oci.image.layer.v1.tar",
+            Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        },
+        digest: layer.digest.to_string(),
+        size: layer.size_bytes,
+    };
+    let draft = Draft {
+        schema_version: 2,
+        media_type: MANIFESTS[0],
+        config: Pointer { media_type: CONFIGS[0], digest: Digest::of(config).to_string(), size: config.len() as u64 },
+        layers: layers.iter().map(pointer).collect(),
+    };
+    serde_json::to_vec(&draft).expect("plain data")
 }
 
 /// Checks a manifest's own declarations, before anything it points to is fetched.

@@ -107,6 +107,11 @@ impl FromStr for Reference {
     }
 }
 
+/// The registry that a reference names, as `host[:port]`; `None` where it is no reference.
+pub fn registry_of(reference: &str) -> Option<String> {
+    reference.parse::<Reference>().ok().map(|reference| reference.host)
+}
+
 /// The part before the first slash is a host where it can't be a repository's.
 fn split_host(text: &str) -> (&str, &str) {
     match text.split_once('/') {

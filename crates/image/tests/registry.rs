@@ -3,80 +3,16 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use cakework_image::ImageConfig;
 use cakework_testkit::images::{Builder, Compression, Entry, Format, Image, Layer};
 use cakework_wire::host::{Credential, ImageObservation, ProblemCode, PullImage, ResolveImage};
+use common::server::{Answer, Server};
 use common::{Host, PATIENCE};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
 
-/// A request: its path with query, and its headers by lower-case name.
-#[derive(Debug, Clone)]
-struct Asked {
-    path: String,
-    headers: HashMap<String, String>,
-}
-
-/// What is answered: status, headers, body.
-type Answer = (u16, Vec<(String, String)>, Vec<u8>);
-
-/// A server that answers each request by a function and remembers it. It ends with the test's runtime.
-struct Server {
-    host: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Server {
-    async fn start(answer: impl Fn(&Asked, &str) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
-        let (own, seen, answer) = (host.clone(), Arc::clone(&asked), Arc::new(answer));
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (own, seen, answer) = (own.clone(), Arc::clone(&seen), Arc::clone(&answer));
-                tokio::spawn(async move {
-                    let mut stream = BufReader::new(stream);
-                    let mut lines = Vec::new();
-                    loop {
-                        let mut line = String::new();
-                        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
-                            return;
-                        }
-                        if line.trim().is_empty() {
-                            break;
-                        }
-                        lines.push(line.trim().to_owned());
-                    }
-                    let path = lines[0].split(' ').nth(1).unwrap().to_owned();
-                    let headers = lines[1..].iter().filter_map(|line| line.split_once(": "));
-                    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-                    let request = Asked { path, headers };
-                    let (status, headers, body) = answer(&request, &own);
-                    seen.lock().unwrap().push(request);
-                    let mut head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\n");
-                    headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
-                    head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
-                    // The client may have heard enough.
-                    let _ = stream.write_all(head.as_bytes()).await;
-                    let _ = stream.write_all(&body).await;
-                });
-            }
-        });
-        Self { host, asked }
-    }
-
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
-    }
-
-    fn resolve(&self, credential: Option<Credential>) -> ResolveImage {
-        ResolveImage { reference: format!("{}/app:v1", self.host), credential }
-    }
+fn resolve(server: &Server, credential: Option<Credential>) -> ResolveImage {
+    ResolveImage { reference: format!("{}/app:v1", server.host), credential }
 }
 
 fn built() -> Image {
@@ -126,7 +62,7 @@ async fn a_token_is_fetched_where_the_registry_says() {
 
     let wrong = Credential { username: "user".into(), password: "falsch".into() };
     for credential in [Some(wrong), None] {
-        let refusal = host.store.resolve(&server.resolve(credential)).await.unwrap_err();
+        let refusal = host.store.resolve(&resolve(&server, credential)).await.unwrap_err();
         assert_eq!(refusal.code, ProblemCode::RegistryUnauthorized, "{}", refusal.message);
     }
 }
@@ -180,7 +116,7 @@ async fn servers_that_mean_harm_are_refused() {
     ] {
         let server = Server::start(move |_, _| answer.clone()).await;
         let host = Host::new().await;
-        let refusal = host.store.resolve(&server.resolve(Some(credential()))).await.unwrap_err();
+        let refusal = host.store.resolve(&resolve(&server, Some(credential()))).await.unwrap_err();
         assert_eq!(refusal.code, code, "{what}: {}", refusal.message);
         assert!(!refusal.message.contains("geheim"));
     }

@@ -200,13 +200,13 @@ fn every_compression_is_inflated_in_one_or_several_parts() {
         let more = Given::tar(tar.clone()).compressed(compression, [&bytes[..], b"more"].concat());
         assert_eq!(more.refusal().code, ProblemCode::ImageInvalid, "{compression:?}, with a tail");
         let mut unannounced = Given::tar(tar.clone()).compressed(compression, bytes.clone());
-        unannounced.request.size_bytes -= 1;
+        unannounced.request.size_bytes = Some(bytes.len() as u64 - 1);
         assert_eq!(unannounced.refusal().code, ProblemCode::ImageInvalid, "{compression:?}, larger than declared");
         let mut lying = Given::tar(tar.clone()).compressed(compression, bytes.clone());
-        lying.request.digest = "0".repeat(64);
+        lying.request.digest = Some("0".repeat(64));
         assert!(lying.refusal().message.contains("bytes"), "{compression:?}, another digest");
         let mut lying = Given::tar(tar.clone()).compressed(compression, bytes);
-        lying.request.diff_id = "0".repeat(64);
+        lying.request.diff_id = Some("0".repeat(64));
         assert!(lying.refusal().message.contains("content"), "{compression:?}, another diff-id");
     }
 }

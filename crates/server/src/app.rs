@@ -3,16 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cakework_core::id::{Generation, HostLabel, VmId};
+use cakework_core::build::{BuildEvent, BuildState};
+use cakework_core::id::{BuildId, Generation, HostLabel, VmId};
 use cakework_core::lifecycle::{VmEvent, VmState};
 use cakework_edge::{Route, RouteTable, Target};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 use crate::config::ServerConfig;
+use crate::contexts::Contexts;
+use crate::followers::Followers;
 use crate::host::HostClient;
+use crate::ops::builds::plan::{Planner, needs_of};
+use crate::reconcile::webhooks_send::Courier;
+use crate::routes::upload::Uploads;
 use crate::seal::Sealer;
+use crate::store::build_changes::BuildFacts;
 use crate::store::vm_changes::Facts;
 use crate::store::vms::Vm;
 use crate::store::{Store, StoreError};
@@ -29,9 +37,18 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) sealer: Sealer,
     pub(crate) host: HostClient,
+    /// The way to the builders' webhook endpoints.
+    pub(crate) courier: Courier,
     /// Time that a start call waits for its VM to run before it answers `created`.
     pub(crate) start_wait: Duration,
     pub(crate) requests: Semaphore,
+    pub(crate) uploads: Uploads,
+    pub(crate) contexts: Contexts,
+    /// Reads which images a Dockerfile needs.
+    pub(crate) planner: Planner,
+    pub(crate) followers: Followers,
+    /// The process ends: whoever follows something is let go.
+    pub(crate) closing: CancellationToken,
     /// What the edge knows: filled from the store, and only from there.
     pub(crate) routes: RouteTable,
     pub(crate) pokes: Pokes,
@@ -44,7 +61,9 @@ pub(crate) struct App {
 pub(crate) struct Pokes {
     pub(crate) vms: Notify,
     pub(crate) images: Notify,
+    pub(crate) builds: Notify,
     pub(crate) follow: Notify,
+    pub(crate) webhooks: Notify,
 }
 
 impl App {
@@ -55,14 +74,22 @@ impl App {
         start_wait: Duration,
     ) -> anyhow::Result<Shared> {
         let host = HostClient::new(&config.agent_socket)?;
+        let contexts = Contexts::open(&config.dir)?;
+        let courier = Courier::new(&config.webhook_allow)?;
         Ok(Arc::new(Self {
             config,
             store,
             sealer,
             host,
+            courier,
             start_wait,
             routes: RouteTable::new(),
             requests: Semaphore::new(REQUESTS_MAX),
+            uploads: Uploads::default(),
+            contexts,
+            planner: needs_of,
+            followers: Followers::default(),
+            closing: CancellationToken::new(),
             pokes: Pokes::default(),
             changes: watch::Sender::new(0),
         }))
@@ -80,8 +107,31 @@ impl App {
         if let Some(state) = next {
             tracing::info!(vm = %id, state = state.as_str(), "vm");
             self.pokes.follow.notify_one();
+            self.pokes.webhooks.notify_one();
             if matches!(state, VmState::Stopping | VmState::Destroying) {
                 self.pokes.vms.notify_one();
+            }
+        }
+        Ok(next)
+    }
+
+    /// Applies an event to a build. See [`Store::apply_build`].
+    pub(crate) async fn apply_build(
+        &self,
+        id: &BuildId,
+        generation: Generation,
+        event: BuildEvent,
+        facts: BuildFacts,
+    ) -> Result<Option<BuildState>, StoreError> {
+        let next = self.store.apply_build(id, generation, event, &facts, now_ms()).await?;
+        if let Some(state) = next {
+            let code = facts.problem.map(|problem| problem.code.as_str());
+            tracing::info!(build = %id, state = state.as_str(), code, "build");
+            if state.is_over() {
+                self.contexts.remove(id).await;
+                // The next one may have its turn, and the host may have to be told.
+                self.pokes.builds.notify_one();
+                self.pokes.webhooks.notify_one();
             }
         }
         Ok(next)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cakework_core::limit;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// All that the api role is told.
@@ -29,6 +30,10 @@ pub struct ServerConfig {
     pub vm_disk_mib: u32,
     /// Longest time that an image may take to arrive for a VM to start, in seconds.
     pub start_timeout_secs: u64,
+    /// How builds are taken on.
+    pub builds: BuildRules,
+    /// Addresses that webhooks may be sent to although they are not public.
+    pub webhook_allow: Vec<IpNet>,
     /// Print the key that the first start makes: one line on stdout, `key: <key>`.
     pub print_first_key: bool,
 }
@@ -45,6 +50,8 @@ impl Default for ServerConfig {
             limits: AccountLimits::default(),
             vm_disk_mib: limit::DISK_DEFAULT_MIB,
             start_timeout_secs: 600,
+            builds: BuildRules::default(),
+            webhook_allow: Vec::new(),
             print_first_key: false,
         }
     }
@@ -75,10 +82,32 @@ pub struct AccountLimits {
     pub volume_gb: u64,
     /// Images.
     pub images: u64,
+    /// Builds that wait for their turn.
+    pub queued_builds: u64,
 }
 
 impl Default for AccountLimits {
     fn default() -> Self {
-        Self { vms: 200, cpu: 800, memory_mib: 512 * 1024, volume_gb: 10_000, images: 10_000 }
+        Self { vms: 200, cpu: 800, memory_mib: 512 * 1024, volume_gb: 10_000, images: 10_000, queued_builds: 100 }
+    }
+}
+
+/// How builds are taken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct BuildRules {
+    /// Builds that one host does at a time.
+    pub parallel: u64,
+    /// Longest time that a build takes once it had its turn, in seconds.
+    pub timeout_secs: u64,
+    /// Longest time that a build waits for its turn, in seconds.
+    pub queue_timeout_secs: u64,
+    /// Builds of all accounts together that wait for their turn.
+    pub queued: u64,
+}
+
+impl Default for BuildRules {
+    fn default() -> Self {
+        Self { parallel: 2, timeout_secs: 3600, queue_timeout_secs: 6 * 3600, queued: 1000 }
     }
 }

@@ -83,7 +83,7 @@ pub(crate) const fn code_of(code: ProblemCode) -> ErrorCode {
         ProblemCode::ImageArchitecture => ErrorCode::ImageArchitecture,
         ProblemCode::ImageInvalid => ErrorCode::ImageInvalid,
         ProblemCode::ImageTooLarge => ErrorCode::ImageTooLarge,
-        ProblemCode::ImageReference => ErrorCode::ImageReference,
+        ProblemCode::ImageReference | ProblemCode::EgressDenied => ErrorCode::ImageReference,
         ProblemCode::RegistryUnavailable => ErrorCode::RegistryUnavailable,
         ProblemCode::DiskFull => ErrorCode::DiskFull,
         ProblemCode::Unknown | ProblemCode::Protocol | ProblemCode::Internal => ErrorCode::Internal,

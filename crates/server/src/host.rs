@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cakework_core::id::{Generation, HostId, VmId};
+use cakework_core::id::{BuildId, Generation, HostId, VmId};
+use cakework_wire::build::{ContextKept, PutBuild, PutBuildAnswer};
 use cakework_wire::host::{
     Accepted, AgentProblem, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL, PROTOCOL_HEADER, PullImage,
     PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, WatchPage,
@@ -20,6 +21,8 @@ const SHORT: Duration = Duration::from_secs(4);
 const LOGS: Duration = Duration::from_secs(20);
 /// For manifest and config from a registry.
 const RESOLVE: Duration = Duration::from_secs(40);
+/// For a build's files, on the way to the host's disk.
+const CONTEXT: Duration = Duration::from_secs(60);
 /// Beyond the time that a watch is held.
 const WATCH_MARGIN: Duration = Duration::from_secs(10);
 /// Bytes of an answer: a page of a thousand lines of 64 KiB, escaped.
@@ -120,6 +123,50 @@ impl HostClient {
     /// Where an image is on the host.
     pub(crate) async fn image(&self, digest: &str) -> Result<ImageReport, HostError> {
         Ok(call::<ImageReport>(self.request(Method::GET, &format!("images/{digest}")), SHORT).await?.body)
+    }
+
+    /// Puts a build's context on `host`.
+    pub(crate) async fn put_context(
+        &self,
+        host: &HostId,
+        id: &BuildId,
+        digest: &str,
+        context: tokio::fs::File,
+    ) -> Result<Reply<ContextKept>, HostError> {
+        let path = format!("builds/{id}/context?digest={digest}");
+        let request = self.request(Method::PUT, &path).body(reqwest::Body::from(context));
+        of(host, call(request, CONTEXT).await?)
+    }
+
+    /// Wants an image to be built on `host`.
+    pub(crate) async fn put_build(
+        &self,
+        host: &HostId,
+        id: &BuildId,
+        build: &PutBuild,
+    ) -> Result<Reply<PutBuildAnswer>, HostError> {
+        of(host, call(self.request(Method::PUT, &format!("builds/{id}")).json(build), SHORT).await?)
+    }
+
+    /// Wants a build to end.
+    pub(crate) async fn delete_build(
+        &self,
+        host: &HostId,
+        id: &BuildId,
+        generation: Generation,
+    ) -> Result<Reply<Accepted>, HostError> {
+        of(host, call(self.request(Method::DELETE, &format!("builds/{id}?generation={generation}")), SHORT).await?)
+    }
+
+    /// A page of a build's log.
+    pub(crate) async fn build_logs(
+        &self,
+        host: &HostId,
+        id: &BuildId,
+        query: &LogRequest,
+    ) -> Result<LogPage, HostError> {
+        let request = self.request(Method::POST, &format!("builds/{id}/logs")).json(query);
+        Ok(of(host, call(request, LOGS).await?)?.body)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -1,13 +1,15 @@
 //! The api role: routes, operations, store, reconcilers, keys.
 //!
-//! It holds the record of every image and VM; hosts hold the reality. It needs no privilege: it reaches hosts only
+//! It holds the record of every image, build and VM; hosts hold the reality. It needs no privilege: it reaches hosts only
 //! by the host protocol and VMs only through the edge.
 
 mod app;
 mod caller;
 mod clock;
 pub mod config;
+mod contexts;
 mod error;
+mod followers;
 mod host;
 pub mod keys;
 mod ops;
@@ -19,7 +21,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use config::{AccountLimits, ServerConfig};
+pub use config::{AccountLimits, BuildRules, ServerConfig};
 pub use serve::run;
 
 /// The OpenAPI document of this build.

@@ -54,6 +54,8 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
     working.spawn(reconcile::watch::run(Arc::clone(&app), reconcilers.clone()));
     working.spawn(reconcile::vms::run(Arc::clone(&app), reconcilers.clone()));
     working.spawn(reconcile::images::run(Arc::clone(&app), reconcilers.clone()));
+    working.spawn(reconcile::builds::run(Arc::clone(&app), reconcilers.clone()));
+    working.spawn(reconcile::webhooks::run(Arc::clone(&app), reconcilers.clone()));
 
     let token = shutdown.clone();
     let router = routes::router(Arc::clone(&app));
@@ -80,6 +82,7 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
         Some(ended) = working.join_next() => ended.context("a reconciler panicked"),
     };
     shutdown.cancel();
+    app.closing.cancel();
     let drained = tokio::time::timeout(DRAIN, async { while serving.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!("connections that were still open are closed");

@@ -254,6 +254,10 @@ fn processes(scope: &Scope) -> Result<Vec<String>> {
             continue;
         }
         let words = fs::read(proc_dir.join("cmdline")).unwrap_or_default();
+        // It has ended: whoever started it only has to notice.
+        if words.is_empty() {
+            continue;
+        }
         let words = String::from_utf8_lossy(&words).replace('\0', " ");
         let cgroups = fs::read_to_string(proc_dir.join("cgroup")).unwrap_or_default();
         let named = !scope.instance.is_empty() && words.contains(&format!("cw{}", scope.instance));

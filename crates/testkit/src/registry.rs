@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::distr::{Alphanumeric, SampleString};
 use tempfile::TempDir;
 
-use crate::http;
 use crate::images::Image;
 use crate::process::{POLL, Process, run};
 use crate::remote::{Remote, USER};
+use crate::{certificate, http};
 
 /// Who may use the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Registry {
             Auth::Basic => Some(write_htpasswd(&dir.path().join("htpasswd"))?),
             Auth::Anonymous => None,
         };
-        let ca = if tls { Some(write_certificate(dir.path())?) } else { None };
+        let ca = if tls { Some(certificate::write(dir.path(), "registry")?) } else { None };
         // Another process may take the port between the look and the bind.
         let mut last = None;
         for _ in 0..3 {
@@ -143,21 +143,6 @@ fn write_htpasswd(path: &Path) -> Result<String> {
         .context("htpasswd comes with the package apache2-utils")?;
     std::fs::write(path, output.stdout)?;
     Ok(password)
-}
-
-/// Writes a certificate authority and a certificate of it for loopback; gives the authority.
-fn write_certificate(dir: &Path) -> Result<Vec<u8>> {
-    let openssl = |words: &[&str], name: &str| {
-        let common = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
-        let (key, out) = (format!("{name}.key"), format!("{name}.pem"));
-        run(Command::new("openssl").current_dir(dir).args(common).args(words).args(["-keyout", &key, "-out", &out]))
-    };
-    openssl(&["-subj", "/CN=cakework test authority"], "ca")?;
-    let names =
-        ["-addext", "subjectAltName=IP:127.0.0.1,IP:0.0.0.0,DNS:localhost", "-addext", "basicConstraints=CA:FALSE"];
-    let signer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-subj", "/CN=localhost"];
-    openssl(&[signer.as_slice(), names.as_slice()].concat(), "registry")?;
-    Ok(std::fs::read(dir.join("ca.pem"))?)
 }
 
 fn config_text(port: u16, dir: &Path, auth: Auth, tls: bool) -> String {

@@ -10,20 +10,22 @@ use cakework_testkit::process::run;
 use serde_json::Value;
 
 /// Ground floor first: a crate, and those of ours that it may use.
-const FLOORS: [(&str, &[&str]); 10] = [
+const FLOORS: [(&str, &[&str]); 11] = [
     ("cakework-core", &[]),
     ("cakework-api", &["cakework-core"]),
     ("cakework-wire", &["cakework-core"]),
+    ("cakework-dockerfile", &["cakework-core"]),
     ("cakework-image", &["cakework-core", "cakework-wire"]),
     ("cakework-edge", &["cakework-core"]),
-    ("cakework-server", &["cakework-api", "cakework-core", "cakework-edge", "cakework-wire"]),
-    ("cakework-agent", &["cakework-core", "cakework-image", "cakework-wire"]),
+    ("cakework-server", &["cakework-api", "cakework-core", "cakework-dockerfile", "cakework-edge", "cakework-wire"]),
+    ("cakework-agent", &["cakework-core", "cakework-dockerfile", "cakework-image", "cakework-wire"]),
     (
         "cakework",
         &[
             "cakework-agent",
             "cakework-api",
             "cakework-core",
+            "cakework-dockerfile",
             "cakework-edge",
             "cakework-image",
             "cakework-server",
@@ -35,10 +37,11 @@ const FLOORS: [(&str, &[&str]); 10] = [
 ];
 
 /// What a crate may not reach, however many steps away.
-const FORBIDDEN: [(&str, &[&str]); 7] = [
+const FORBIDDEN: [(&str, &[&str]); 8] = [
     ("cakework-core", &["tokio", "axum", "hyper", "sqlx", "reqwest", "rustix"]),
     ("cakework-api", &["tokio", "axum", "hyper", "sqlx", "reqwest"]),
     ("cakework-wire", &["tokio", "axum", "hyper", "sqlx", "reqwest"]),
+    ("cakework-dockerfile", &["tokio", "axum", "hyper", "sqlx", "reqwest", "rustix"]),
     ("cakework-image", &["axum", "sqlx"]),
     ("cakework-edge", &["axum", "sqlx"]),
     ("cakework-server", &["nftables", "rtnetlink", "oci-client", "landlock", "hickory-server"]),

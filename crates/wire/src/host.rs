@@ -13,6 +13,8 @@
 //! | `PUT /v1/images/{digest}` | [`PullImage`] | [`ImageReport`] |
 //! | `GET /v1/images/{digest}` | | [`ImageReport`] |
 //!
+//! Builds have verbs of their own: [`crate::build`].
+//!
 //! Every answer is a [`Reply`]; every failure an [`AgentProblem`] with a 4xx or 5xx status. Verbs are idempotent on
 //! `(vmId, generation)` and on an image's digest. Each request names the caller's protocol in [`PROTOCOL_HEADER`];
 //! the agent refuses one below [`PROTOCOL_OLDEST`].
@@ -27,6 +29,8 @@ use cakework_core::logquery::{LogQuery, Position};
 use cakework_core::spec::VmSpec;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::build::BuildReport;
 
 /// The protocol that this build speaks.
 pub const PROTOCOL: u32 = 1;
@@ -75,6 +79,8 @@ pub enum ProblemCode {
     ImageTooLarge,
     /// The reference is not one, or names plain HTTP where that is not allowed.
     ImageReference,
+    /// An address that the host does not go to for a stranger.
+    EgressDenied,
     /// The registry could not be reached, or answered 5xx.
     RegistryUnavailable,
     /// The host does not know it.
@@ -209,12 +215,15 @@ pub struct VmReport {
 pub struct WatchPage {
     /// Pass this as `after` next time. It grows over restarts of the agent within one incarnation.
     pub seq: u64,
-    /// `vms` and `images` are all there are, not just what changed: `after` was too old.
+    /// `vms`, `images` and `builds` are all there are, not just what changed: `after` was too old.
     pub resync: bool,
     /// VMs that changed.
     pub vms: Vec<VmReport>,
     /// Images that changed.
     pub images: Vec<ImageReport>,
+    /// Builds that changed.
+    #[serde(default)]
+    pub builds: Vec<BuildReport>,
 }
 
 /// A registry's user and password. Never printed, wiped when dropped.

@@ -5,5 +5,6 @@
 //! time (durations travel as `remaining_ms`); a field is only ever added, as an option. [`host::PROTOCOL`] and the
 //! one before it interoperate.
 
+pub mod build;
 pub mod host;
 pub mod segment;

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cakework_core::id::Generation;
-use cakework_core::spec::VmSpec;
 use cakework_image::rootfs::User;
 use tokio::time::timeout;
 
 use super::{ProbeConfig, elf};
-use crate::backend::gvisor::Gvisor;
 use crate::backend::gvisor::bundle::{self, FirstProcess};
+use crate::backend::gvisor::{FileAccess, Gvisor};
 use crate::logs::LogConfig;
 use crate::monitor::plan::{Answer, Plan};
 use crate::sys::cgroup::{Cgroups, Limits, MONITORS};
@@ -54,12 +53,19 @@ fn lay_out(gvisor: &Gvisor, cgroups: &Cgroups, dir: &VmDir, name: &str) -> anyho
     let process = FirstProcess { args: vec!["/true".into()], env: Vec::new(), cwd: "/".into() };
     let user = User { uid: 0, gid: 0, groups: Vec::new(), home: "/".into() };
     let (root, cgroup) = (dir.rootfs(), cgroups.path_of(name));
-    let parts = bundle::Parts { root: &root, volume: None, netns: None, cgroup: &cgroup, open_files: 1024 };
-    let config = bundle::config(&process, &user, &spec(), name, parts);
+    let parts = bundle::Parts {
+        root: &root,
+        mounts: &[],
+        netns: None,
+        cgroup: &cgroup,
+        memory_mib: MEMORY_MIB,
+        open_files: 1024,
+    };
+    let config = bundle::config(&process, &user, name, parts);
     file::write_json(&dir.bundle().join("config.json"), &config, Survives::Process)?;
     let plan = Plan {
         generation: Generation::FIRST,
-        command: gvisor.run_command(name, &dir.bundle(), &dir.pid_file()),
+        command: gvisor.run_command(name, &dir.bundle(), &dir.pid_file(), FileAccess::Exclusive),
         pid_file: dir.pid_file(),
         control: Some(gvisor.control(name)),
         boot_timeout_ms: u64::try_from(DEADLINE.as_millis()).unwrap_or(u64::MAX),
@@ -105,20 +111,6 @@ fn write_program(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::File::options().write(true).create_new(true).mode(0o755).open(path)?;
     file.write_all(&elf::exit_zero())
-}
-
-fn spec() -> VmSpec {
-    VmSpec {
-        image_digest: String::new(),
-        cpu: 1,
-        memory_mib: MEMORY_MIB,
-        disk_mib: 0,
-        volume_gb: None,
-        port: None,
-        env: std::collections::BTreeMap::new(),
-        command: None,
-        stop_grace_ms: 0,
-    }
 }
 
 /// Removes what a canary left whose prober was killed. Blocks.

@@ -26,7 +26,7 @@ pub mod plan;
 mod pump;
 mod rate;
 mod sandbox;
-mod segments;
+pub(crate) mod segments;
 mod split;
 #[cfg(test)]
 mod tests;

@@ -14,10 +14,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
+use crate::build::Builds;
 use crate::engine::Engine;
 use crate::host::Host;
 use crate::vm::Registry;
 
+mod builds;
 mod problem;
 mod routes;
 
@@ -34,6 +36,8 @@ pub struct State {
     pub dir: std::path::PathBuf,
     /// The VMs.
     pub registry: Registry,
+    /// The builds.
+    pub builds: Builds,
     /// The images.
     pub images: ImageStore,
     /// What is reported.

@@ -45,6 +45,7 @@ const fn status(code: ProblemCode) -> StatusCode {
         ProblemCode::RegistryUnauthorized
         | ProblemCode::ImageArchitecture
         | ProblemCode::ImageInvalid
+        | ProblemCode::EgressDenied
         | ProblemCode::ImageTooLarge => StatusCode::UNPROCESSABLE_ENTITY,
         ProblemCode::ImageNotFound | ProblemCode::Unknown => StatusCode::NOT_FOUND,
         ProblemCode::RegistryUnavailable => StatusCode::BAD_GATEWAY,

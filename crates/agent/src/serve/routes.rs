@@ -18,11 +18,11 @@ use cakework_wire::host::{
 };
 use serde::Deserialize;
 
-use super::State;
 use super::problem::Problem;
+use super::{State, builds};
 use crate::vm::Ask;
 
-type Answer<T> = Result<Json<Reply<T>>, Problem>;
+pub(super) type Answer<T> = Result<Json<Reply<T>>, Problem>;
 
 /// All verbs.
 pub fn router(state: Arc<State>) -> Router {
@@ -35,6 +35,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/vms/{vm}/logs", post(logs))
         .route("/v1/images/resolve", post(resolve))
         .route("/v1/images/{digest}", put(pull).get(image))
+        .merge(builds::router())
         .fallback(|| async { Problem::protocol("there is no such verb") })
         .layer(axum::middleware::from_fn(check_protocol))
         .layer(DefaultBodyLimit::max(limit::BODY_MAX_BYTES))
@@ -56,15 +57,15 @@ async fn check_protocol(request: Request, next: Next) -> Response {
 /// Extractors whose refusals are problems of the protocol.
 #[derive(FromRequest)]
 #[from_request(via(axum::Json), rejection(Problem))]
-struct Body<T>(T);
+pub(super) struct Body<T>(pub T);
 
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(Problem))]
-struct Path<T>(T);
+pub(super) struct Path<T>(pub T);
 
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(Problem))]
-struct Query<T>(T);
+pub(super) struct Query<T>(pub T);
 
 macro_rules! refusals {
     ($($rejection:ident),*) => {$(
@@ -78,7 +79,8 @@ macro_rules! refusals {
 refusals!(JsonRejection, PathRejection, QueryRejection);
 
 impl State {
-    fn reply<T>(&self, body: T) -> Answer<T> {
+    /// Wraps an answer.
+    pub(super) fn reply<T>(&self, body: T) -> Answer<T> {
         let host = self.host.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(Json(Reply { host_id: host.host_id.clone(), incarnation: host.incarnation.clone(), body }))
     }
@@ -139,7 +141,7 @@ async fn watch(Shared(state): Shared<Arc<State>>, Query(query): Query<WatchQuery
 }
 
 const fn is_empty(page: &WatchPage) -> bool {
-    !page.resync && page.vms.is_empty() && page.images.is_empty()
+    !page.resync && page.vms.is_empty() && page.images.is_empty() && page.builds.is_empty()
 }
 
 async fn put_vm(
@@ -157,8 +159,8 @@ async fn stop_vm(Shared(state): Shared<Arc<State>>, Path(vm): Path<VmId>, Body(e
 }
 
 #[derive(Deserialize)]
-struct DeleteQuery {
-    generation: Generation,
+pub(super) struct DeleteQuery {
+    pub generation: Generation,
 }
 
 async fn delete_vm(

@@ -26,6 +26,8 @@ const MONITOR_WAIT: Duration = Duration::from_secs(5);
 /// Time before a cleaning that failed is tried again, doubled each time.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How often something that nobody drives is tried to be destroyed, [`RETRY_MIN`] apart.
+const DESTROY_ATTEMPTS: u32 = 20;
 
 /// Something could not be given back; it is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +176,26 @@ pub async fn give_back(parts: &Arc<Parts>, vm: &VmId, dir: &VmDir, slot: Slot) -
     let (network, local) = tokio::join!(parts.network.detach(vm, slot), local);
     network?;
     local
+}
+
+/// Ends and gives back what nobody drives any more, however far its making came. A process that was killed counts until
+/// whoever inherited it has reaped it, which takes a moment: so it is tried some times.
+///
+/// # Errors
+/// [`CleanError`] of the last attempt.
+pub async fn destroy(parts: &Arc<Parts>, vm: &VmId, dir: &VmDir, slot: Slot) -> Result<(), CleanError> {
+    let mut attempt = 1;
+    loop {
+        let mut done = end_sandbox(parts, vm, true).await;
+        if done.is_ok() {
+            done = give_back(parts, vm, dir, slot).await;
+        }
+        if done.is_ok() || attempt == DESTROY_ATTEMPTS {
+            return done;
+        }
+        attempt += 1;
+        sleep(RETRY_MIN).await;
+    }
 }
 
 /// Unmounts and removes what a preparation made in a VM's directory. Blocks.

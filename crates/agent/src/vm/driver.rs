@@ -36,7 +36,7 @@ const MONITOR_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const MONITOR_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// What all drivers share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// Images.
     pub images: ImageStore,

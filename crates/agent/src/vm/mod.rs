@@ -8,7 +8,7 @@
 //! acts on it; what a VM takes from the host has a name that derives from its id or its record, so that the next start
 //! of the agent finds it; memory, disk and slots are reserved before an admission is answered.
 
-mod clean;
+pub mod clean;
 mod dir;
 mod driver;
 mod exit;
@@ -20,7 +20,8 @@ mod watcher;
 
 pub use dir::VmDir;
 pub use driver::Parts;
+pub use prepare::PIDS_MAX;
 pub use record::Ask;
 pub use recover::recover;
 pub use registry::Registry;
-pub use watcher::{Begin, answer, exited, start as start_monitor};
+pub use watcher::{Begin, all as monitors, answer, exited, last_words, start as start_monitor};

@@ -16,7 +16,8 @@ use cakework_image::rootfs::{self, RootfsError, User};
 use super::dir::VmDir;
 use super::driver::Parts;
 use super::record::Assignment;
-use crate::backend::gvisor::bundle::{self, FirstProcess, Unstartable};
+use crate::backend::gvisor::FileAccess;
+use crate::backend::gvisor::bundle::{self, FirstProcess, Mount, Unstartable};
 use crate::monitor::plan::Plan;
 use crate::net::{GUEST, NetError};
 use crate::sys::cgroup::Limits;
@@ -25,7 +26,7 @@ use crate::sys::file::{self, Survives};
 
 /// Threads and processes of the host in one VM's control group: below about 2000 the sandbox dies where the guest's
 /// `fork` should fail.
-const PIDS_MAX: u64 = 8192;
+pub const PIDS_MAX: u64 = 8192;
 
 /// Why a VM could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -160,22 +161,25 @@ fn write_bundle(
     user: &User,
     netns: PathBuf,
 ) -> Result<(), PrepareError> {
-    let (root, volume) = (dir.rootfs(), dir.volume());
+    let root = dir.rootfs();
     let cgroup = parts.cgroups.path_of(vm.as_str());
     let spec = &assignment.spec;
+    let volume = || Mount::Bind { source: dir.volume(), target: bundle::VOLUME_PATH.into(), read_only: false };
+    let mounts: Vec<Mount> = spec.volume_gb.map(|_| volume()).into_iter().collect();
     let places = bundle::Parts {
         root: &root,
-        volume: spec.volume_gb.is_some().then_some(volume.as_path()),
+        mounts: &mounts,
         netns: Some(&netns),
         cgroup: &cgroup,
+        memory_mib: spec.memory_mib,
         open_files: parts.open_files,
     };
-    let config = bundle::config(process, user, spec, vm.as_str(), places);
+    let config = bundle::config(process, user, vm.as_str(), places);
     file::write_json(&dir.bundle().join("config.json"), &config, Survives::Process)
         .map_err(host("write the bundle"))?;
     let plan = Plan {
         generation: assignment.generation,
-        command: parts.gvisor.run_command(vm.as_str(), &dir.bundle(), &dir.pid_file()),
+        command: parts.gvisor.run_command(vm.as_str(), &dir.bundle(), &dir.pid_file(), FileAccess::Exclusive),
         pid_file: dir.pid_file(),
         control: Some(parts.gvisor.control(vm.as_str())),
         boot_timeout_ms: assignment.start_by_ms.saturating_sub(clock::boottime_ms()).max(1),

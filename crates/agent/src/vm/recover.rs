@@ -80,17 +80,12 @@ pub async fn recover(parts: &Arc<Parts>, registry: &Registry, dir: &Path) -> any
             let vm_dir = VmDir::new(dir, &vm);
             let assignment: Option<Assignment> = file::read_json(&vm_dir.assignment()).ok().flatten();
             let slot = assignment.map_or(nobody, |assignment| assignment.slot);
-            if let Err(error) = destroy(parts, &vm, &vm_dir, slot).await {
+            if let Err(error) = clean::destroy(parts, &vm, &vm_dir, slot).await {
                 tracing::error!(%vm, error = &error as &dyn std::error::Error, "leftovers of a VM are still there");
             }
         })
         .await;
     Ok(())
-}
-
-async fn destroy(parts: &Arc<Parts>, vm: &VmId, dir: &VmDir, slot: Slot) -> Result<(), clean::CleanError> {
-    clean::end_sandbox(parts, vm, true).await?;
-    clean::give_back(parts, vm, dir, slot).await
 }
 
 /// The VMs, beside those that live, that something on this host belongs to. Their monitors are killed at once: they

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cakework_core::admission::{Amounts, admit};
+use cakework_core::admission::{Amounts, Shortage, admit};
 use cakework_core::id::{Generation, VmId};
 use cakework_core::limit;
 use cakework_core::phase::Phase;
@@ -51,6 +51,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     vms: BTreeMap<VmId, Entry>,
+    /// What is held by something beside VMs, by the name of its sandbox.
+    shares: BTreeMap<VmId, (Amounts, Slot)>,
     last_slot: u16,
     draining: bool,
 }
@@ -68,6 +70,27 @@ struct Live {
     demand: Amounts,
     slot: Slot,
     asks: watch::Sender<Ask>,
+}
+
+/// A share of the host for a sandbox that is no VM's; given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    inner: Arc<Inner>,
+    sandbox: VmId,
+    slot: Slot,
+}
+
+impl Share {
+    /// The sandbox's place on the host.
+    pub const fn slot(&self) -> Slot {
+        self.slot
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.inner.state().shares.remove(&self.sandbox);
+    }
 }
 
 enum Admission {
@@ -144,10 +167,26 @@ impl Registry {
         }
     }
 
-    /// The VMs that hold something of this host.
+    /// The VMs, and the sandboxes beside them, that hold something of this host.
     pub fn live(&self) -> BTreeSet<VmId> {
         let state = self.inner.state();
-        state.vms.iter().filter(|(_, entry)| entry.live.is_some()).map(|(vm, _)| vm.clone()).collect()
+        let vms = state.vms.iter().filter(|(_, entry)| entry.live.is_some()).map(|(vm, _)| vm);
+        vms.chain(state.shares.keys()).cloned().collect()
+    }
+
+    /// Reserves a share of the host, by the same rule and from the same capacity as VMs. Blocks.
+    ///
+    /// # Errors
+    /// What is missing, and what could still be promised.
+    pub fn reserve(&self, sandbox: VmId, demand: Amounts) -> Result<Share, (Shortage, Amounts)> {
+        let _one = self.inner.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.inner.state();
+        let free = self.inner.capacity.minus(state.reserved());
+        admit(self.inner.capacity, state.reserved(), demand).map_err(|shortage| (shortage, free))?;
+        let slot = state.free_slot(self.inner.slots).ok_or((Shortage::Slots, free))?;
+        state.last_slot = slot.0;
+        state.shares.insert(sandbox.clone(), (demand, slot));
+        Ok(Share { inner: Arc::clone(&self.inner), sandbox, slot })
     }
 
     /// Wants a VM to be.
@@ -197,9 +236,7 @@ impl Registry {
                 return Ok(answer);
             }
             let Some(slot) = state.free_slot(self.inner.slots) else {
-                return Ok(Admission::Answer(
-                    self.inner.no_capacity(&state, cakework_core::admission::Shortage::Slots),
-                ));
+                return Ok(Admission::Answer(self.inner.no_capacity(&state, Shortage::Slots)));
             };
             (slot, state.vms.get(&vm).cloned())
         };
@@ -312,7 +349,7 @@ impl Inner {
         fits.err().map(|shortage| Admission::Answer(self.no_capacity(state, shortage)))
     }
 
-    fn no_capacity(&self, state: &State, shortage: cakework_core::admission::Shortage) -> PutVmAnswer {
+    fn no_capacity(&self, state: &State, shortage: Shortage) -> PutVmAnswer {
         PutVmAnswer::NoCapacity { shortage, free: self.capacity.minus(state.reserved()) }
     }
 
@@ -351,13 +388,15 @@ impl Inner {
 impl State {
     fn reserved(&self) -> Amounts {
         let live = self.vms.values().filter_map(|entry| entry.live.as_ref());
-        live.fold(Amounts::default(), |sum, live| sum.plus(live.demand))
+        let demands = live.map(|live| live.demand).chain(self.shares.values().map(|(demand, _)| *demand));
+        demands.fold(Amounts::default(), Amounts::plus)
     }
 
     /// A slot that is free, the longest unused first: what still speaks to an address of a VM that is gone should not
     /// meet another one there.
     fn free_slot(&self, slots: u16) -> Option<Slot> {
-        let taken: BTreeSet<Slot> = self.vms.values().filter_map(|entry| Some(entry.live.as_ref()?.slot)).collect();
+        let mut taken: BTreeSet<Slot> = self.vms.values().filter_map(|entry| Some(entry.live.as_ref()?.slot)).collect();
+        taken.extend(self.shares.values().map(|(_, slot)| *slot));
         let next = (self.last_slot + 1..=slots).chain(1..=self.last_slot.min(slots));
         next.map(Slot).find(|slot| !taken.contains(slot))
     }

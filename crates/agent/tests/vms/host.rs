@@ -70,6 +70,8 @@ impl Host {
             "program": roles(),
             "runsc": "/usr/bin/runsc",
             "capacity": capacity,
+            // The registry of a test is on loopback.
+            "images": {"egress": {"allow": ["127.0.0.1/32"]}},
             "network": {
                 "instance": instance,
                 "pool": format!("10.{}.0.0/16", 64 + pool[0] % 128),
@@ -86,6 +88,18 @@ impl Host {
         let mut host = Self::new(json!({"cpuFactor": 64})).await;
         host.start().await;
         host
+    }
+
+    /// Changes what the next agent is told.
+    #[allow(dead_code, reason = "builds need it")]
+    pub fn configure(&mut self, change: impl FnOnce(&mut Value)) {
+        change(&mut self.config);
+    }
+
+    /// Pushes an image to the registry; gives its reference.
+    pub async fn push(&self, name: &str, tag: &str, image: &Image) -> String {
+        self.registry.push(name, tag, image).await.expect("the registry takes it");
+        self.registry.reference(name, tag)
     }
 
     /// Starts the agent and waits until it answers.
@@ -116,6 +130,17 @@ impl Host {
         }
     }
 
+    /// Asks the agent to end, and waits until it has.
+    #[allow(dead_code, reason = "builds need it")]
+    pub fn terminate(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            let pid = i32::try_from(agent.id()).expect("a process id");
+            let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("its own child");
+            agent.wait().expect("its own child");
+        }
+    }
+
     /// Removes everything of the instance.
     pub fn purge(&mut self) {
         self.kill();
@@ -137,8 +162,8 @@ impl Host {
 
     /// Makes an image ready on the host; gives its digest.
     pub async fn image(&self, name: &str, image: Image) -> String {
-        let digest = self.registry.push(name, "1", &image).await.expect("the registry takes it");
-        let pull = PullImage { reference: self.registry.reference(name, "1"), credential: None };
+        let digest = image.digest().to_owned();
+        let pull = PullImage { reference: self.push(name, "1", &image).await, credential: None };
         let answer = self.call("PUT", &format!("/v1/images/{digest}"), Some(json!(pull))).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         let path = format!("/v1/images/{digest}");

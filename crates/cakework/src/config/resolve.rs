@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cakework_agent::git::GitConfig;
 use cakework_agent::logs::LogConfig;
 use cakework_agent::net::NetConfig;
 use cakework_agent::net::dns::{DnsConfig, DnsLimits};
-use cakework_agent::{AgentConfig, CapacityConfig};
+use cakework_agent::{AgentConfig, BuildConfig, CapacityConfig};
 use cakework_image::ImageConfig;
-use cakework_server::{AccountLimits, ServerConfig};
+use cakework_image::egress::EgressConfig;
+use cakework_server::{AccountLimits, BuildRules, ServerConfig};
 
 use super::settings::Settings;
 use crate::instance::Instance;
@@ -59,6 +61,36 @@ pub fn agent(settings: &Settings, placed: &Placed<'_>) -> AgentConfig {
             burst_lines: settings.logs.burst_lines,
             burst_bytes: settings.logs.burst_bytes,
         },
+        builds: builds(settings),
+        git: GitConfig {
+            base_url: settings.git.base_url.clone(),
+            ca_file: settings.git.ca_file.clone(),
+            max_bytes: settings.git.max_bytes,
+            max_files: settings.git.max_files,
+            timeout_ms: settings.git.timeout_secs.saturating_mul(1000),
+            ..GitConfig::default()
+        },
+    }
+}
+
+fn builds(settings: &Settings) -> BuildConfig {
+    let builds = &settings.builds;
+    BuildConfig {
+        parallel: builds.parallel,
+        memory_mib: builds.memory_mib,
+        cpu: builds.cpu,
+        disk_mib: builds.disk_mib,
+        layer_max_bytes: builds.layer_max_bytes,
+        archive_entries: builds.archive_entries,
+        download_max_bytes: builds.download_max_bytes,
+        download_timeout_secs: builds.download_timeout_secs,
+        tmpfs_mib: builds.tmpfs_mib,
+        cache_bytes: builds.cache_bytes,
+        cache_age_secs: builds.cache_age_secs,
+        cache_mount_mib: builds.cache_mount_mib,
+        cache_mounts_bytes: builds.cache_mounts_bytes,
+        log_age_secs: builds.log_age_secs,
+        logs_bytes: builds.logs_bytes,
     }
 }
 
@@ -69,6 +101,7 @@ fn images(settings: &Settings) -> ImageConfig {
         plain_http: images.plain_http.clone(),
         ca_file: images.ca_file.clone(),
         parallel_layers: images.parallel_layers,
+        egress: EgressConfig { deny: settings.network.deny.clone(), allow: settings.builds.allow.clone() },
         ..ImageConfig::default()
     };
     config.limits.layers = images.max_layers;
@@ -94,9 +127,17 @@ pub fn api(settings: &Settings, dir: PathBuf, agent_socket: PathBuf) -> ServerCo
             memory_mib: limits.memory_mib,
             volume_gb: limits.volume_gb,
             images: limits.images,
+            queued_builds: limits.queued_builds,
         },
         vm_disk_mib: settings.vm.disk_mib,
         start_timeout_secs: settings.vm.start_timeout_secs,
+        builds: BuildRules {
+            parallel: settings.builds.parallel.into(),
+            timeout_secs: settings.builds.timeout_secs,
+            queue_timeout_secs: settings.builds.queue_timeout_secs,
+            queued: settings.builds.queued,
+        },
+        webhook_allow: settings.webhooks.allow.clone(),
         print_first_key: true,
     }
 }

@@ -119,6 +119,37 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
             "write the whole path, from /",
         );
     }
+    let builds = &settings.builds;
+    for (key, value, least, most) in [
+        ("builds.parallel", u32::from(builds.parallel), 1, 64),
+        ("builds.cpu", builds.cpu, 1, 64),
+        ("builds.memory_mib", builds.memory_mib, 256, 1 << 20),
+        ("builds.disk_mib", builds.disk_mib, 64, 1 << 20),
+        ("builds.tmpfs_mib", builds.tmpfs_mib, 1, builds.memory_mib.max(1)),
+        ("builds.cache_mount_mib", builds.cache_mount_mib, 16, 1 << 20),
+    ] {
+        rule(
+            (least..=most).contains(&value),
+            key,
+            format!("{value} is not in {least} to {most}"),
+            "see docs/config.example.toml",
+        );
+    }
+    let git = &settings.git;
+    rule(
+        git.base_url.starts_with("https://") || git.base_url.starts_with("http://"),
+        "git.base_url",
+        format!("{:?} is not the URL of a forge", git.base_url),
+        "write it like \"https://github.com\"",
+    );
+    if let Some(file) = &git.ca_file {
+        rule(
+            file.is_absolute(),
+            "git.ca_file",
+            format!("{} is relative", file.display()),
+            "write the whole path, from /",
+        );
+    }
     let logs = &settings.logs;
     rule(
         logs.segment_bytes >= 1 << 20,

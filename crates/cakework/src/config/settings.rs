@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use cakework_agent::CapacityConfig;
+use cakework_agent::git::GitConfig;
 use cakework_agent::logs::LogConfig;
+use cakework_agent::{BuildConfig, CapacityConfig};
 use cakework_image::ImageConfig;
-use cakework_server::{AccountLimits, ServerConfig};
+use cakework_server::{AccountLimits, BuildRules, ServerConfig};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ pub struct Settings {
     pub images: Images,
     pub logs: Logs,
     pub vm: Vm,
+    pub builds: Builds,
+    pub git: Git,
+    pub webhooks: Webhooks,
     pub limits: Limits,
 }
 
@@ -112,6 +116,49 @@ pub struct Vm {
     pub start_timeout_secs: u64,
 }
 
+/// `[builds]`: how many at once, what each may use, and what is kept of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Builds {
+    pub parallel: u16,
+    pub timeout_secs: u64,
+    pub queue_timeout_secs: u64,
+    pub queued: u64,
+    pub memory_mib: u32,
+    pub cpu: u32,
+    pub disk_mib: u32,
+    pub layer_max_bytes: u64,
+    pub archive_entries: u64,
+    pub download_max_bytes: u64,
+    pub download_timeout_secs: u64,
+    pub tmpfs_mib: u32,
+    pub cache_bytes: u64,
+    pub cache_age_secs: u64,
+    pub cache_mount_mib: u32,
+    pub cache_mounts_bytes: u64,
+    pub log_age_secs: u64,
+    pub logs_bytes: u64,
+    pub allow: Vec<IpNet>,
+}
+
+/// `[git]`: the forge that repositories come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Git {
+    pub base_url: String,
+    pub ca_file: Option<PathBuf>,
+    pub max_bytes: u64,
+    pub max_files: u64,
+    pub timeout_secs: u64,
+}
+
+/// `[webhooks]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Webhooks {
+    pub allow: Vec<IpNet>,
+}
+
 /// `[limits]`: what one account may have at a time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,6 +168,7 @@ pub struct Limits {
     pub memory_mib: u64,
     pub volume_gb: u64,
     pub images: u64,
+    pub queued_builds: u64,
 }
 
 impl Default for Settings {
@@ -138,6 +186,9 @@ impl Default for Settings {
             images: Images::default(),
             logs: Logs::default(),
             vm: Vm { disk_mib: server.vm_disk_mib, start_timeout_secs: server.start_timeout_secs },
+            builds: Builds::default(),
+            git: Git::default(),
+            webhooks: Webhooks::default(),
             limits: Limits::default(),
         }
     }
@@ -192,9 +243,50 @@ impl Default for Vm {
     }
 }
 
+impl Default for Builds {
+    fn default() -> Self {
+        let builds = BuildConfig::default();
+        let rules = BuildRules::default();
+        Self {
+            parallel: builds.parallel,
+            timeout_secs: rules.timeout_secs,
+            queue_timeout_secs: rules.queue_timeout_secs,
+            queued: rules.queued,
+            memory_mib: builds.memory_mib,
+            cpu: builds.cpu,
+            disk_mib: builds.disk_mib,
+            layer_max_bytes: builds.layer_max_bytes,
+            archive_entries: builds.archive_entries,
+            download_max_bytes: builds.download_max_bytes,
+            download_timeout_secs: builds.download_timeout_secs,
+            tmpfs_mib: builds.tmpfs_mib,
+            cache_bytes: builds.cache_bytes,
+            cache_age_secs: builds.cache_age_secs,
+            cache_mount_mib: builds.cache_mount_mib,
+            cache_mounts_bytes: builds.cache_mounts_bytes,
+            log_age_secs: builds.log_age_secs,
+            logs_bytes: builds.logs_bytes,
+            allow: Vec::new(),
+        }
+    }
+}
+
+impl Default for Git {
+    fn default() -> Self {
+        let git = GitConfig::default();
+        Self {
+            base_url: git.base_url,
+            ca_file: git.ca_file,
+            max_bytes: git.max_bytes,
+            max_files: git.max_files,
+            timeout_secs: git.timeout_ms / 1000,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        let AccountLimits { vms, cpu, memory_mib, volume_gb, images } = AccountLimits::default();
-        Self { vms, cpu, memory_mib, volume_gb, images }
+        let AccountLimits { vms, cpu, memory_mib, volume_gb, images, queued_builds } = AccountLimits::default();
+        Self { vms, cpu, memory_mib, volume_gb, images, queued_builds }
     }
 }

@@ -155,6 +155,21 @@ pub fn forwarding() -> Row {
     }
 }
 
+/// Repositories are fetched with git, and its part that speaks HTTPS is a program of its own.
+pub fn git() -> Row {
+    const FIX: &str = "apt-get install git";
+    let home = Command::new("git").arg("--exec-path").stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let Ok(home) = home else {
+        return Row::warn("git", "git is not installed, so no image is built from a repository", FIX);
+    };
+    let home = PathBuf::from(String::from_utf8_lossy(&home.stdout).trim());
+    if home.join("git-remote-https").is_file() {
+        Row::ok("git", "git is installed, for builds from repositories")
+    } else {
+        Row::warn("git", "git can't speak HTTPS, so no image is built from a repository", FIX)
+    }
+}
+
 /// Runs a command on some input, with a deadline; the error is what it wrote on stderr.
 fn run_with_input(command: &mut Command, input: &[u8]) -> Result<(), String> {
     let mut child = command

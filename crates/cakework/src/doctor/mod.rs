@@ -68,6 +68,7 @@ pub fn quick(settings: &Settings) -> Vec<Row> {
     rows.push(host::port("port api", settings.listen, &settings.data_dir));
     rows.push(host::port("port edge", settings.edge_listen, &settings.data_dir));
     rows.push(host::forwarding());
+    rows.push(host::git());
     rows.push(reach(&settings.data_dir));
     rows
 }

@@ -9,6 +9,7 @@ use reqwest::{Client, Response, StatusCode};
 use super::auth::{self, Challenge};
 use super::{bounded, is_plain, unauthorized, url_host};
 use crate::config::ImageConfig;
+use crate::egress::{Gate, Refused};
 use crate::problem::problem;
 
 /// Largest answer of a token service: tokens of some registries carry a few KiB of grants.
@@ -18,6 +19,8 @@ const TOKEN_MAX_BYTES: u64 = 256 << 10;
 #[derive(Debug)]
 pub struct Endpoint {
     client: Client,
+    /// Set where a stranger chose the server.
+    gate: Option<Gate>,
     /// Set where the server is spoken to without TLS: its token service may be too, if this allows it.
     plain: Option<Arc<ImageConfig>>,
     name: String,
@@ -31,12 +34,14 @@ impl Endpoint {
     /// The repository `path` at `name`, which is `host[:port]`.
     pub fn new(
         client: Client,
+        gate: Option<Gate>,
         plain: Option<Arc<ImageConfig>>,
         name: &str,
         path: &str,
         credential: Option<Credential>,
     ) -> Self {
-        Self { client, plain, name: name.into(), path: path.into(), credential, authorization: Mutex::new(None) }
+        let authorization = Mutex::new(None);
+        Self { client, gate, plain, name: name.into(), path: path.into(), credential, authorization }
     }
 
     /// The server, as `host[:port]`.
@@ -51,6 +56,8 @@ impl Endpoint {
     pub async fn get(&self, path: &str, accept: Option<&str>) -> Result<Response, AgentProblem> {
         let scheme = if self.plain.is_some() { "http" } else { "https" };
         let url = format!("{scheme}://{}/v2/{}/{path}", self.name, self.path);
+        let url = reqwest::Url::parse(&url).map_err(|_| self.unavailable("has a name that is no host's"))?;
+        self.admit(&url)?;
         let response = self.send(&url, accept).await?;
         let response = if response.status() == StatusCode::UNAUTHORIZED {
             let authorization = self.authorize(auth::challenges(response.headers())).await?;
@@ -70,6 +77,9 @@ impl Endpoint {
     /// A request failed before or within its answer. The error's own text is for the log, without the URL: that may be
     /// signed.
     pub fn failed(&self, error: &reqwest::Error) -> AgentProblem {
+        if Refused::is_in(error) {
+            return self.refused();
+        }
         let mut cause: &dyn std::error::Error = error;
         while let Some(source) = cause.source() {
             cause = source;
@@ -84,8 +94,19 @@ impl Endpoint {
         })
     }
 
-    async fn send(&self, url: &str, accept: Option<&str>) -> Result<Response, AgentProblem> {
-        let mut request = self.client.get(url);
+    fn admit(&self, url: &reqwest::Url) -> Result<(), AgentProblem> {
+        let judged = self.gate.as_ref().map_or(Ok(()), |gate| gate.check(url));
+        judged.map_err(|Refused| self.refused())
+    }
+
+    fn refused(&self) -> AgentProblem {
+        let message =
+            format!("The registry {} or its token service is at an address that builds may not reach.", self.name);
+        problem(ProblemCode::EgressDenied, message)
+    }
+
+    async fn send(&self, url: &reqwest::Url, accept: Option<&str>) -> Result<Response, AgentProblem> {
+        let mut request = self.client.get(url.clone());
         if let Some(accept) = accept {
             request = request.header(ACCEPT, accept);
         }
@@ -156,6 +177,7 @@ impl Endpoint {
         if !is_allowed || !url.username().is_empty() || url.password().is_some() {
             return Err(odd());
         }
+        self.admit(&url)?;
         let pull = format!("repository:{}:pull", self.path);
         if let Some(service) = service {
             url.query_pairs_mut().append_pair("service", service);

@@ -8,6 +8,7 @@
 mod auth;
 mod endpoint;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +18,13 @@ use reqwest::redirect::Policy;
 use self::endpoint::Endpoint;
 use crate::config::ImageConfig;
 use crate::digest::Digest;
+use crate::egress::Gate;
 use crate::manifest;
 use crate::problem::{invalid, problem, too_large};
 use crate::reference::{Reference, Version, check_host, is_loopback};
 
+/// What servers get to know of us.
+pub const USER_AGENT: &str = concat!("cakework/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest silence of a server, before and within an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +38,7 @@ const DOCKER_HUB_API: &str = "registry-1.docker.io";
 #[derive(Debug, Clone)]
 pub struct Registries {
     config: Arc<ImageConfig>,
+    gate: Option<Gate>,
     tls: reqwest::Client,
     plain: reqwest::Client,
 }
@@ -47,13 +52,27 @@ pub struct Repository {
 }
 
 impl Registries {
-    /// Prepares the clients.
+    /// Registries that a builder of ours chose: they may be anywhere.
     ///
     /// # Errors
     /// A sentence about the configuration.
     pub fn new(config: Arc<ImageConfig>) -> Result<Self, String> {
-        // Another crate may have chosen one; either serves.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self::behind(config, None)
+    }
+
+    /// Registries that a stranger chose: the egress policy holds for them, their mirrors, their token services and all
+    /// redirects, but for those that the operator named.
+    ///
+    /// # Errors
+    /// A sentence about the configuration.
+    pub fn guarded(config: Arc<ImageConfig>) -> Result<Self, String> {
+        let mirrors = config.mirrors.values().flatten().map(|mirror| endpoint::split_prefix(mirror).0);
+        let named = config.mirrors.keys().chain(&config.plain_http).map(|host| &host[..]).chain(mirrors);
+        let gate = Gate::new(config.egress.clone(), named.map(str::to_owned));
+        Self::behind(config, Some(gate))
+    }
+
+    fn behind(config: Arc<ImageConfig>, gate: Option<Gate>) -> Result<Self, String> {
         for host in config.mirrors.keys().chain(&config.plain_http) {
             check_host(host).map_err(|_| format!("{host} is not a registry's host[:port]"))?;
         }
@@ -64,16 +83,10 @@ impl Registries {
                 .then_some(())
                 .ok_or_else(|| format!("{mirror} is not a mirror's host[:port][/prefix]"))?;
         }
-        let certificates = match &config.ca_file {
-            Some(file) => {
-                let pem = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| format!("{}: {error}", file.display()))?
-            }
-            None => Vec::new(),
-        };
+        let certificates = certificates(config.ca_file.as_deref())?;
         let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("cakework/", env!("CARGO_PKG_VERSION")))
+            let builder = reqwest::Client::builder()
+                .user_agent(USER_AGENT)
                 .connect_timeout(CONNECT_TIMEOUT)
                 .read_timeout(READ_TIMEOUT)
                 .referer(false)
@@ -81,19 +94,23 @@ impl Registries {
                 .no_gzip()
                 .no_brotli()
                 .no_zstd()
-                .no_deflate()
-        };
-        let only_tls = Policy::custom(|attempt| {
-            if attempt.previous().len() > REDIRECTS_MAX || attempt.url().scheme() != "https" {
-                attempt.stop()
-            } else {
-                attempt.follow()
+                .no_deflate();
+            match &gate {
+                // A proxy would look names up itself.
+                Some(gate) => builder.dns_resolver(gate.clone()).no_proxy(),
+                None => builder,
             }
+        };
+        let (tls_gate, plain_gate) = (gate.clone(), gate.clone());
+        let only_tls = Policy::custom(move |attempt| {
+            let is_fine = attempt.url().scheme() == "https" && is_admitted(tls_gate.as_ref(), attempt.url());
+            if attempt.previous().len() > REDIRECTS_MAX || !is_fine { attempt.stop() } else { attempt.follow() }
         });
         let plain_config = Arc::clone(&config);
         let plain_or_tls = Policy::custom(move |attempt| {
-            let is_fine = attempt.url().scheme() == "https"
-                || url_host(attempt.url()).is_some_and(|host| is_plain(&plain_config, &host));
+            let is_fine = is_admitted(plain_gate.as_ref(), attempt.url())
+                && (attempt.url().scheme() == "https"
+                    || url_host(attempt.url()).is_some_and(|host| is_plain(&plain_config, &host)));
             // From the first hop to TLS on, there is no way back.
             let was_tls = attempt.previous().iter().any(|url| url.scheme() == "https");
             if attempt.previous().len() > REDIRECTS_MAX || !is_fine || was_tls && attempt.url().scheme() != "https" {
@@ -106,7 +123,7 @@ impl Registries {
         // A registry on this machine or in its own network is no business of a proxy.
         let plain = builder().redirect(plain_or_tls).no_proxy().build();
         let failed = |error: reqwest::Error| format!("the HTTP client: {error}");
-        Ok(Self { config, tls: tls.map_err(failed)?, plain: plain.map_err(failed)? })
+        Ok(Self { config, gate, tls: tls.map_err(failed)?, plain: plain.map_err(failed)? })
     }
 
     /// The repository of a reference. Nothing is asked yet.
@@ -129,7 +146,8 @@ impl Registries {
     fn endpoint(&self, host: &str, path: &str, credential: Option<Credential>) -> Endpoint {
         let plain = is_plain(&self.config, host);
         let client = if plain { &self.plain } else { &self.tls };
-        Endpoint::new(client.clone(), plain.then(|| Arc::clone(&self.config)), host, path, credential)
+        let plain = plain.then(|| Arc::clone(&self.config));
+        Endpoint::new(client.clone(), self.gate.clone(), plain, host, path, credential)
     }
 }
 
@@ -234,6 +252,26 @@ async fn bounded(
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+/// The egress policy, where one holds, has nothing against what a URL says.
+fn is_admitted(gate: Option<&Gate>, url: &reqwest::Url) -> bool {
+    gate.is_none_or(|gate| gate.check(url).is_ok())
+}
+
+/// The certificate authorities in a PEM file. Whoever makes a client comes here first, so a TLS provider is there too.
+///
+/// # Errors
+/// A sentence with the file's name.
+pub fn certificates(file: Option<&Path>) -> Result<Vec<reqwest::Certificate>, String> {
+    // Another crate may have chosen one; either serves.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Some(file) = file else {
+        return Ok(Vec::new());
+    };
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let pem = std::fs::read(file).map_err(|error| failed(&error))?;
+    reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(&error))
 }
 
 /// A host may be spoken to without TLS.

@@ -14,7 +14,7 @@ mod user;
 
 pub use disk::{make_disk, mount_disk, unmount};
 pub use inside::{make_dir, write_file};
-pub use overlay::mount_overlay;
+pub use overlay::{mount_layers, mount_overlay};
 pub use user::{User, find_user};
 
 /// Most layers of one root: a lower directory per layer, and the kernel's limit on them is far above it.

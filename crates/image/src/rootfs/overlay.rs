@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountFlags;
 
 use super::disk::{host, is_mounted, mount_flags};
 use super::{LAYERS_MAX, RootfsError};
@@ -40,16 +41,49 @@ pub fn mount_overlay(layers: &[PathBuf], disk: &Path, target: &Path) -> Result<(
     if lower.is_empty() {
         lower.push(own("empty")?);
     }
+    let options = format!("{OPTIONS},upperdir={},workdir={},", name(&upper), name(&work));
+    mount(options, &lower, target, mount_flags())
+}
+
+/// Mounts `layers` (lowest first; none is an empty root) on the empty directory `target` for reading only. Mounted
+/// already is fine.
+///
+/// # Errors
+/// As [`mount_overlay`].
+pub fn mount_layers(layers: &[PathBuf], target: &Path) -> Result<(), RootfsError> {
+    if layers.len() > LAYERS_MAX {
+        return Err(RootfsError::TooManyLayers { count: layers.len() });
+    }
+    std::fs::create_dir_all(target).map_err(host("make the root's mount point"))?;
+    if is_mounted(target).map_err(host("look at the root's mount point"))? {
+        return Ok(());
+    }
+    let mut lower = highest_of_each(layers).map(|layer| open(layer)).collect::<Result<Vec<_>, _>>()?;
+    // Without a writable layer the kernel wants two others at least. The mount point itself has nothing in it and serves.
+    match lower.len() {
+        0 => return mount_empty(target),
+        1 => lower.push(open(target)?),
+        _ => {}
+    }
+    mount(format!("{OPTIONS},"), &lower, target, mount_flags() | MountFlags::RDONLY)
+}
+
+fn mount_empty(target: &Path) -> Result<(), RootfsError> {
+    rustix::mount::mount_bind(target, target).map_err(host("mount an empty root"))?;
+    let flags = mount_flags() | MountFlags::RDONLY | MountFlags::BIND;
+    rustix::mount::mount_remount(target, flags, c"").map_err(host("mount an empty root"))
+}
+
+fn mount(mut options: String, lower: &[OwnedFd], target: &Path, flags: MountFlags) -> Result<(), RootfsError> {
     // The kernel takes one page of options, where the paths of many layers have no room, and gives `:` and `,` in them a
     // meaning. The descriptors' names are short and plain.
-    let mut options = format!("{OPTIONS},upperdir={},workdir={},lowerdir=", name(&upper), name(&work));
+    options.push_str("lowerdir=");
     for (index, layer) in lower.iter().enumerate() {
         let separator = if index == 0 { "" } else { ":" };
         write!(options, "{separator}{}", name(layer)).expect("a string takes all");
     }
     let options = CString::new(options).expect("no NUL in it");
-    rustix::mount::mount("overlay", target, "overlay", mount_flags(), Some(options.as_c_str()))
-        .map_err(host("mount the root"))
+    rustix::mount::mount("overlay", target, "overlay", flags, Some(options.as_c_str())).map_err(host("mount the root"))
 }
 
 /// The layers from the top, each once: a lower copy of a layer changes nothing, since the upper one hides all of it,

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/images/<hex of manifest digest>/manifest.json, config.json   the bytes of the registry, verified
 //! DIR/layers/<hex of diff-id>/                                     a layer, unpacked and verified
+//! DIR/steps/                                                       the build steps' cache, see [`super::steps`]
 //! DIR/tmp/<n>/                                                     half of either; emptied when the store opens
 //! ```
 //! A directory gets its name by a rename after everything in it is on the disk, so what has a name is whole. Blocking.
@@ -33,7 +34,7 @@ impl Disk {
     /// Makes the directories, and removes what was not finished.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let disk = Self { dir: dir.to_owned(), next_tmp: Arc::default() };
-        for name in ["images", "layers", "tmp"] {
+        for name in ["images", "layers", "steps", "tmp"] {
             let path = dir.join(name);
             // Layers have setuid programs of strangers in them: nobody but root may come near.
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
@@ -48,6 +49,11 @@ impl Disk {
     /// A path for something unfinished. It is this process' own: another one would have been locked out.
     pub fn tmp(&self) -> PathBuf {
         self.dir.join("tmp").join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Where the build steps' cache is.
+    pub fn steps(&self) -> PathBuf {
+        self.dir.join("steps")
     }
 
     /// Where a layer lies once it is there.
@@ -117,6 +123,16 @@ impl Disk {
             }
         }
         Ok(images)
+    }
+
+    /// Every layer that is here.
+    pub fn layers(&self) -> io::Result<Vec<Digest>> {
+        let name = |entry: fs::DirEntry| entry.file_name().to_str().map(|name| format!("sha256:{name}"));
+        let mut layers = Vec::new();
+        for entry in fs::read_dir(self.dir.join("layers"))? {
+            layers.extend(name(entry?).and_then(|name| name.parse().ok()));
+        }
+        Ok(layers)
     }
 
     /// Removes every layer that is not among `wanted`.

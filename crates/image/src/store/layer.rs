@@ -5,14 +5,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use cakework_wire::host::{AgentProblem, ProblemCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,21 +20,15 @@ use crate::digest::Digest;
 use crate::manifest::Layer;
 use crate::problem::{self, internal, invalid, problem};
 use crate::registry::Repository;
-use crate::unpack::{Outcome, Request};
+use crate::unpack::{Purpose, Request};
+use crate::unpacking::Unpacking;
 
 /// Layers that arrive at a time, for all images together.
 const ARRIVING_MAX: usize = 12;
 const ATTEMPTS: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// Longest time that the child takes no bytes: a disk that is busy with everything else.
-const CHILD_STALL_TIMEOUT: Duration = Duration::from_secs(120);
-/// From a layer's last byte until it is on the disk.
-const CHILD_FINISH_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest time for one layer: an end to a server that sends a byte now and then.
 const LAYER_TIMEOUT: Duration = Duration::from_secs(3600);
-const OUTCOME_MAX_BYTES: u64 = 64 << 10;
-/// Fewer turns between the two processes than with the usual 64 KiB.
-const PIPE_BYTES: usize = 1 << 20;
 
 /// Held while one layer is fetched from one registry.
 type Lock = tokio::sync::Mutex<()>;
@@ -47,7 +38,8 @@ type Lock = tokio::sync::Mutex<()>;
 pub struct Fetcher {
     /// Where they go.
     pub disk: Disk,
-    unpacker: Unpacker,
+    /// What unpacks them.
+    pub unpacker: Unpacker,
     limits: ImageLimits,
     arriving: Semaphore,
     locks: Mutex<HashMap<(String, Digest), Weak<Lock>>>,
@@ -149,19 +141,20 @@ impl Fetcher {
         arrived: &AtomicU64,
         cancel: &CancellationToken,
     ) -> Result<(), AgentProblem> {
-        let mut child = Command::new(&self.unpacker.program)
-            .args(&self.unpacker.args)
-            .current_dir(tmp)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| internal("starting the unpacker", error))?;
+        // What a registry sends has to be what the manifest promised.
+        let request = Request {
+            purpose: Purpose::Layer,
+            kind: layer.compression.into(),
+            digest: Some(layer.digest.hex().to_owned()),
+            size_bytes: Some(layer.size_bytes),
+            diff_id: Some(layer.diff_id.hex().to_owned()),
+            inflated_max_bytes: self.limits.inflated_bytes,
+            entries_max: self.limits.entries,
+        };
+        let mut child = Unpacking::start(&self.unpacker, tmp, &request).await?;
         let work = async {
-            self.pump(stream, layer, &mut child, progress, arrived).await?;
-            conclude(&mut child).await
+            pump(stream, layer, &mut child, progress, arrived).await?;
+            child.conclude().await.map(drop)
         };
         let result = tokio::select! {
             result = timeout(LAYER_TIMEOUT, work) => {
@@ -170,53 +163,8 @@ impl Fetcher {
             () = cancel.cancelled() => Err(stopped()),
         };
         // It must be gone before its directory is.
-        child.kill().await.map_err(|error| internal("ending the unpacker", error))?;
+        child.end().await?;
         result
-    }
-
-    /// Gives the child its request and the layer's bytes. That the child has heard enough is no error: it says why.
-    async fn pump(
-        &self,
-        mut stream: reqwest::Response,
-        layer: &Layer,
-        child: &mut Child,
-        progress: &Progress,
-        arrived: &AtomicU64,
-    ) -> Result<(), AgentProblem> {
-        let request = Request {
-            compression: layer.compression,
-            digest: layer.digest.hex().to_owned(),
-            size_bytes: layer.size_bytes,
-            diff_id: layer.diff_id.hex().to_owned(),
-            inflated_max_bytes: self.limits.inflated_bytes,
-            entries_max: self.limits.entries,
-        };
-        let mut line = serde_json::to_vec(&request).expect("plain data");
-        line.push(b'\n');
-        let mut input = child.stdin.take().expect("it is piped");
-        // Without room for it the usual size serves.
-        let _ = rustix::pipe::fcntl_setpipe_size(&input, PIPE_BYTES);
-        let mut give = async |bytes: &[u8]| match timeout(CHILD_STALL_TIMEOUT, input.write_all(bytes)).await {
-            Ok(Ok(())) => Ok(true),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-            Ok(Err(error)) => Err(internal("feeding the unpacker", error)),
-            Err(_) => Err(internal("feeding the unpacker", "it takes no bytes")),
-        };
-        if !give(&line).await? {
-            return Ok(());
-        }
-        while let Some(chunk) = stream.chunk().await.map_err(broken)? {
-            let count = chunk.len() as u64;
-            if arrived.load(Ordering::Relaxed) + count > layer.size_bytes {
-                return Err(invalid("A layer is larger than its manifest says."));
-            }
-            if !give(&chunk).await? {
-                return Ok(());
-            }
-            arrived.fetch_add(count, Ordering::Relaxed);
-            progress.add(count);
-        }
-        Ok(())
     }
 }
 
@@ -244,24 +192,26 @@ fn stopped() -> AgentProblem {
     problem(ProblemCode::Internal, "The pull was stopped.")
 }
 
-/// Reads the child's outcome.
-async fn conclude(child: &mut Child) -> Result<(), AgentProblem> {
-    let mut output = child.stdout.take().expect("it is piped").take(OUTCOME_MAX_BYTES);
-    let mut errors = child.stderr.take().expect("it is piped").take(OUTCOME_MAX_BYTES);
-    let (mut line, mut complaint) = (Vec::new(), Vec::new());
-    let read = async { tokio::try_join!(output.read_to_end(&mut line), errors.read_to_end(&mut complaint)) };
-    match timeout(CHILD_FINISH_TIMEOUT, read).await {
-        Ok(read) => read.map_err(|error| internal("hearing the unpacker", error))?,
-        Err(_) => return Err(internal("hearing the unpacker", "it does not end")),
-    };
-    if !complaint.is_empty() {
-        tracing::warn!(complaint = %String::from_utf8_lossy(&complaint), "the unpacker complains");
+/// Gives the child the layer's bytes. That it has heard enough is no error: it says why.
+async fn pump(
+    mut stream: reqwest::Response,
+    layer: &Layer,
+    child: &mut Unpacking,
+    progress: &Progress,
+    arrived: &AtomicU64,
+) -> Result<(), AgentProblem> {
+    while let Some(chunk) = stream.chunk().await.map_err(broken)? {
+        let count = chunk.len() as u64;
+        if arrived.load(Ordering::Relaxed) + count > layer.size_bytes {
+            return Err(invalid("A layer is larger than its manifest says."));
+        }
+        if !child.give(&chunk).await? {
+            return Ok(());
+        }
+        arrived.fetch_add(count, Ordering::Relaxed);
+        progress.add(count);
     }
-    match serde_json::from_slice(&line) {
-        Ok(Outcome::Done { .. }) => Ok(()),
-        Ok(Outcome::Failed(problem)) => Err(problem),
-        Err(_) => Err(internal("unpacking a layer", "the unpacker ended without a word")),
-    }
+    Ok(())
 }
 
 /// A layer's stream broke off. The error's own text could hold a signed URL.

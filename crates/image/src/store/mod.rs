@@ -4,8 +4,13 @@
 //! pulled again. Nothing but that task changes the state. After a restart images whose layers are all there are
 //! `Ready`; of the others the store says nothing until they are pulled again, which takes up the layers that arrived.
 
+mod base;
+mod built;
+mod commit;
 mod disk;
 mod layer;
+mod shelf;
+mod steps;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,8 +27,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::built::{BuiltImage, StoredLayer};
 use self::disk::Disk;
 use self::layer::{Fetcher, Progress};
+pub use self::shelf::Pin;
+use self::shelf::Shelf;
+pub use self::steps::CachedStep;
 use crate::config::{ImageConfig, Unpacker};
 use crate::digest::Digest;
 use crate::manifest::{self, Document, Plan};
@@ -62,6 +71,10 @@ pub struct Image {
     pub config: ImageConfiguration,
     /// Unpacked layers, lowest first, each once.
     pub layers: Vec<PathBuf>,
+    /// The bytes of its configuration, as its manifest names them.
+    pub config_bytes: Arc<[u8]>,
+    /// Its layers as its manifest names them, lowest first.
+    pub stored: Vec<StoredLayer>,
 }
 
 /// Images and layers under one directory. Clones share it.
@@ -74,8 +87,11 @@ pub struct ImageStore {
 struct Inner {
     config: Arc<ImageConfig>,
     registries: Registries,
+    /// Those that builds name.
+    guarded: Registries,
     fetcher: Fetcher,
     asking: Semaphore,
+    shelf: Arc<Mutex<Shelf>>,
     images: Mutex<HashMap<Digest, Known>>,
     changed: Arc<watch::Sender<u64>>,
     tasks: TaskTracker,
@@ -115,11 +131,14 @@ impl ImageStore {
             return Err(StoreError::Config("parallel_layers is at least 1".into()));
         }
         let registries = Registries::new(Arc::clone(&config)).map_err(StoreError::Config)?;
+        let guarded = Registries::guarded(Arc::clone(&config)).map_err(StoreError::Config)?;
         let (path, limits) = (dir.to_owned(), config.limits.clone());
         let opened = tokio::task::spawn_blocking(move || -> std::io::Result<_> {
             let disk = Disk::open(&path)?;
             let images = disk.images(&limits)?;
-            let wanted = images.iter().flat_map(|(_, plan)| diff_ids(plan)).collect();
+            let of_images = images.iter().flat_map(|(_, plan)| diff_ids(plan));
+            let of_steps = steps::list(&disk.steps())?.into_iter().filter_map(|record| record.layer);
+            let wanted = of_images.chain(of_steps.map(|(diff_id, _)| diff_id)).collect();
             disk.sweep_layers(&wanted)?;
             Ok((disk, images))
         });
@@ -134,6 +153,8 @@ impl ImageStore {
         let inner = Inner {
             images: Mutex::new(images.collect()),
             registries,
+            guarded,
+            shelf: Arc::default(),
             fetcher: Fetcher::new(disk, unpacker, config.limits.clone()),
             asking: Semaphore::new(ASKING_MAX),
             changed: Arc::new(watch::Sender::new(0)),
@@ -178,12 +199,7 @@ impl ImageStore {
         if self.inner.stop.is_cancelled() {
             return Err(problem(ProblemCode::Internal, "The host is stopping."));
         }
-        let Resolved { manifest, config, plan, .. } = resolved;
-        let (disk, named) = (self.inner.fetcher.disk.clone(), digest.clone());
-        let kept = tokio::task::spawn_blocking(move || disk.keep_image(&named, &manifest, &config));
-        let kept = kept.await.map_err(|error| internal("keeping an image", error))?;
-        kept.map_err(|error| problem::disk("keeping an image", &error))?;
-        Ok(self.inner.start(&digest, plan, repository, reference.host))
+        self.inner.keep_and_start(resolved, repository, reference.host).await
     }
 
     /// Where an image is.
@@ -237,7 +253,13 @@ impl ImageStore {
 impl Image {
     fn new(digest: &Digest, plan: &Plan, disk: &Disk) -> Self {
         let layers = disk.lower_directories(&plan.layers);
-        Self { digest: digest.to_string(), config: plan.config.clone(), layers }
+        Self {
+            digest: digest.to_string(),
+            config: plan.config.clone(),
+            layers,
+            config_bytes: Arc::clone(&plan.config_bytes),
+            stored: plan.layers.iter().map(StoredLayer::from).collect(),
+        }
     }
 }
 
@@ -295,6 +317,25 @@ impl Inner {
         Ok(Resolved { digest, manifest, config, plan })
     }
 
+    /// Writes down what an image is and brings its layers.
+    async fn keep_and_start(
+        self: &Arc<Self>,
+        resolved: Resolved,
+        repository: Repository,
+        registry: String,
+    ) -> Result<ImageReport, AgentProblem> {
+        let Resolved { digest, manifest, config, plan } = resolved;
+        let inner = Arc::clone(self);
+        let kept = tokio::task::spawn_blocking(move || {
+            // Until it is known to be on its way nobody may take what is there of it for the rest of a failed pull.
+            let _shelf = inner.shelf();
+            inner.fetcher.disk.keep_image(&digest, &manifest, &config)?;
+            Ok(inner.start(&digest, plan, repository, registry))
+        });
+        let kept = kept.await.map_err(|error| internal("keeping an image", error))?;
+        kept.map_err(|error| problem::disk("keeping an image", &error))
+    }
+
     /// Starts the task that brings the layers, unless another call was quicker.
     fn start(self: &Arc<Self>, digest: &Digest, plan: Plan, repository: Repository, registry: String) -> ImageReport {
         let progress = Arc::new(Progress { done_bytes: AtomicU64::new(0), changed: Arc::clone(&self.changed) });
@@ -317,7 +358,14 @@ impl Inner {
         report
     }
 
-    async fn bring(&self, digest: Digest, plan: Plan, repository: &Repository, registry: &str, progress: &Progress) {
+    async fn bring(
+        self: Arc<Self>,
+        digest: Digest,
+        plan: Plan,
+        repository: &Repository,
+        registry: &str,
+        progress: &Progress,
+    ) {
         // The first failure ends the others, which then clean up behind themselves.
         let cancel = self.stop.child_token();
         let mut fetches = Vec::new();
@@ -343,40 +391,33 @@ impl Inner {
                 State::Failed(problem)
             }
         };
-        let leftovers = self.conclude(&digest, state);
-        let removed =
-            tokio::task::spawn_blocking(move || leftovers.iter().try_for_each(|path| disk::remove(path))).await;
-        if let Ok(Err(error)) = removed {
+        let Some(layers) = self.conclude(&digest, state) else {
+            return;
+        };
+        let removed = tokio::task::spawn_blocking(move || {
+            self.unname_hopeless(&digest, &layers)?.iter().try_for_each(|path| disk::remove(path))
+        });
+        if let Ok(Err(error)) = removed.await {
             tracing::warn!(%error, "removing a failed image");
         }
     }
 
-    /// Writes down how a pull ended. Of an image that can't ever be used nothing stays but what others share: its
-    /// layers lose their names while the lock keeps others from counting on them, and the answer is what to remove.
-    fn conclude(&self, digest: &Digest, state: State) -> Vec<PathBuf> {
-        let mut leftovers = Vec::new();
+    /// Writes down how a pull ended. Of an image that can't ever be used nothing may stay but what others share: the
+    /// answer is its layers then.
+    fn conclude(&self, digest: &Digest, state: State) -> Option<HashSet<Digest>> {
+        let is_hopeless = matches!(&state, State::Failed(problem) if matches!(
+            problem.code,
+            ProblemCode::ImageInvalid | ProblemCode::ImageTooLarge
+        ));
+        let mut hopeless = None;
+        if let Some(known) = self.images().get_mut(digest)
+            && matches!(known.state, State::Pulling { .. })
         {
-            let mut images = self.images();
-            let is_hopeless = matches!(&state, State::Failed(problem) if matches!(
-                problem.code,
-                ProblemCode::ImageInvalid | ProblemCode::ImageTooLarge
-            ));
-            if let Some(known) = images.get_mut(digest) {
-                known.state = state;
-            }
-            if is_hopeless {
-                let disk = &self.fetcher.disk;
-                let is_used = |diff_id: &&Digest| {
-                    let mut users = images.values().filter(|known| !matches!(known.state, State::Failed(_)));
-                    users.any(|known| known.layers.contains(*diff_id))
-                };
-                let own = images.get(digest).into_iter().flat_map(|known| &known.layers);
-                let unnamed = own.filter(|diff_id| !is_used(diff_id)).filter_map(|diff_id| disk.unname_layer(diff_id));
-                leftovers = unnamed.chain(disk.unname_image(digest)).collect();
-            }
+            hopeless = is_hopeless.then(|| known.layers.clone());
+            known.state = state;
         }
         self.changed.send_modify(|count| *count += 1);
-        leftovers
+        hopeless
     }
 }
 

@@ -1,11 +1,16 @@
-//! Why a layer can't be unpacked, in the words that its user gets.
+//! Why a layer or archive can't be unpacked, in the words that its user gets. Each sentence speaks of a layer; of an
+//! archive it is told as one.
 
 use std::io;
 
 use cakework_wire::host::{AgentProblem, ProblemCode};
 
+use super::Purpose;
+
 /// The longest part of a stranger's name that a sentence repeats, in characters.
 const SHOWN_CHARS: usize = 120;
+/// What a sentence begins with.
+const LAYER: &str = "A layer";
 
 /// A layer can't be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +21,9 @@ pub enum Fault {
     /// It is over a limit.
     #[error("{0}")]
     TooLarge(String),
+    /// It is no archive at all.
+    #[error("The file is no tar archive.")]
+    NoArchive,
     /// The disk is full.
     #[error("The host's disk is full.")]
     DiskFull,
@@ -53,16 +61,21 @@ impl Fault {
     }
 
     /// As the host protocol says it. What is the host's own fault is not told to the user.
-    pub fn problem(&self) -> AgentProblem {
+    pub fn problem(&self, purpose: Purpose) -> AgentProblem {
         let code = match self {
             Self::Invalid(_) => ProblemCode::ImageInvalid,
             Self::TooLarge(_) => ProblemCode::ImageTooLarge,
+            Self::NoArchive => ProblemCode::Unknown,
             Self::DiskFull => ProblemCode::DiskFull,
             Self::Internal(_) => ProblemCode::Internal,
         };
         let message = match self {
-            Self::Internal(_) => "The host could not unpack a layer.".into(),
+            Self::Internal(_) => "The host could not make a layer.".into(),
             other => other.to_string(),
+        };
+        let message = match (purpose, message.strip_prefix(LAYER)) {
+            (Purpose::Archive, Some(rest)) => format!("The archive{rest}"),
+            _ => message,
         };
         AgentProblem { code, message }
     }
@@ -95,5 +108,19 @@ fn words(error: rustix::io::Errno) -> &'static str {
         Errno::ISDIR => "a directory is in its place",
         Errno::EXIST => "something is in its place",
         _ => "what it needs is not in its layer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_archive_it_is_told_as_one() {
+        let fault = Fault::invalid("A layer's entry “x” leads upwards.");
+        assert_eq!(fault.problem(Purpose::Layer).message, "A layer's entry “x” leads upwards.");
+        assert_eq!(fault.problem(Purpose::Archive).message, "The archive's entry “x” leads upwards.");
+        let fault = Fault::Internal("a path of the host".into());
+        assert!(!fault.problem(Purpose::Archive).message.contains("path"));
     }
 }

@@ -8,8 +8,10 @@ use super::fault::{Fault, shown};
 /// Longest name, in bytes: Linux' `PATH_MAX`.
 pub const NAME_MAX_BYTES: usize = 4096;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What the names of whiteouts begin with.
+pub const WHITEOUT: &[u8] = b".wh.";
+/// The whiteout of everything that a directory holds below.
+pub const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// A name inside a layer: components without `.` and `..`, joined by single slashes; empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +81,11 @@ impl Name {
         self.0.starts_with(b"dev/")
     }
 
+    /// A component is one that only a whiteout may have.
+    pub fn is_reserved(&self) -> bool {
+        self.0.split(|byte| *byte == b'/').any(|component| component.starts_with(WHITEOUT))
+    }
+
     /// What its last component means.
     ///
     /// # Errors
@@ -137,6 +144,14 @@ mod tests {
         for raw in [".wh.", "a/.wh..", "a/.wh..."] {
             assert!(name(raw).meaning().is_err(), "{raw}");
         }
+    }
+
+    #[test]
+    fn reserved_names_are_known_on_the_way_too() {
+        for raw in [".wh.", "a/.wh.b", ".wh.a/b", ".wh..wh..opq"] {
+            assert!(name(raw).is_reserved(), "{raw}");
+        }
+        assert!(!name("a/wh.b/.wh/x.wh.y").is_reserved());
     }
 
     proptest! {

@@ -2,16 +2,21 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::fault::Fault;
+use crate::archive::ArchiveKind;
 
 /// Bytes that are read, inflated and written at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Largest window of a zstd stream, as a power of two: what its own tool takes without being told.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// Room for the largest dictionary that the tool `xz` makes by itself (`-9`: 64 MiB), four times.
+const XZ_MEMORY_MAX_KIB: u32 = 256 << 10;
 
 /// How a layer is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,23 +30,46 @@ pub enum Compression {
     Zstd,
 }
 
-/// Counts and hashes what is read through it, and refuses to read more than a limit.
+impl From<Compression> for ArchiveKind {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::Tar,
+            Compression::Gzip => Self::Gzip,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
+}
+
+/// What is known of a stream beforehand.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Compressed bytes, where they are declared.
+    pub compressed_bytes: Option<u64>,
+    /// Most inflated bytes; also most compressed ones where none are declared.
+    pub inflated_max_bytes: u64,
+    /// Whether anyone wants to know the digest of the compressed bytes.
+    pub is_compressed_hashed: bool,
+    /// The same of the inflated ones.
+    pub is_inflated_hashed: bool,
+}
+
+/// Counts what is read through it, hashes it where wanted, and refuses to read more than a limit.
 pub struct Metered<R> {
     source: R,
-    hash: Sha256,
+    hash: Option<Sha256>,
     bytes: u64,
     max_bytes: u64,
     over: fn() -> Fault,
 }
 
 impl<R: Read> Metered<R> {
-    fn new(source: R, max_bytes: u64, over: fn() -> Fault) -> Self {
-        Self { source, hash: Sha256::new(), bytes: 0, max_bytes, over }
+    fn new(source: R, is_hashed: bool, max_bytes: u64, over: fn() -> Fault) -> Self {
+        Self { source, hash: is_hashed.then(Sha256::new), bytes: 0, max_bytes, over }
     }
 
-    /// Bytes read, and their SHA-256 in hex.
-    pub fn total(self) -> (u64, String, R) {
-        (self.bytes, hex::encode(self.hash.finalize()), self.source)
+    /// Bytes read, and their SHA-256 in hex where it is wanted.
+    pub fn total(self) -> (u64, Option<String>, R) {
+        (self.bytes, self.hash.map(|hash| hex::encode(hash.finalize())), self.source)
     }
 }
 
@@ -52,7 +80,9 @@ impl<R: Read> Read for Metered<R> {
         if self.bytes > self.max_bytes {
             return Err((self.over)().into());
         }
-        self.hash.update(&buffer[..count]);
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..count]);
+        }
         Ok(count)
     }
 }
@@ -70,6 +100,10 @@ pub enum Decoder<R: Read> {
     Gzip(Box<MultiGzDecoder<Compressed<R>>>),
     /// Zstandard.
     Zstd(Box<zstd::stream::read::Decoder<'static, Compressed<R>>>),
+    /// bzip2.
+    Bzip2(Box<MultiBzDecoder<Compressed<R>>>),
+    /// xz.
+    Xz(Box<XzReader<Compressed<R>>>),
 }
 
 impl<R: Read> Read for Decoder<R> {
@@ -78,6 +112,8 @@ impl<R: Read> Read for Decoder<R> {
             Self::None(source) => source.read(buffer),
             Self::Gzip(decoder) => decoder.read(buffer),
             Self::Zstd(decoder) => decoder.read(buffer),
+            Self::Bzip2(decoder) => decoder.read(buffer),
+            Self::Xz(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -88,6 +124,8 @@ impl<R: Read> Decoder<R> {
             Self::None(source) => source,
             Self::Gzip(decoder) => decoder.into_inner(),
             Self::Zstd(decoder) => decoder.finish(),
+            Self::Bzip2(decoder) => decoder.into_inner(),
+            Self::Xz(decoder) => decoder.into_inner(),
         }
     }
 }
@@ -96,29 +134,28 @@ impl<R: Read> Decoder<R> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Totals {
     /// Compressed bytes and their SHA-256 in hex.
-    pub compressed: (u64, String),
+    pub compressed: (u64, Option<String>),
     /// Inflated bytes and their SHA-256 in hex, the diff-id.
-    pub inflated: (u64, String),
+    pub inflated: (u64, Option<String>),
 }
 
-/// Opens a layer of `compressed_bytes` that may inflate to `inflated_max_bytes`.
+/// Opens a layer or archive.
 ///
 /// # Errors
 /// [`Fault::Internal`] where the decoder can't be made.
-pub fn open<R: Read>(
-    source: R,
-    compression: Compression,
-    compressed_bytes: u64,
-    inflated_max_bytes: u64,
-) -> Result<Inflated<R>, Fault> {
-    let compressed = BufReader::with_capacity(
-        CHUNK_BYTES,
-        Metered::new(source, compressed_bytes, || Fault::invalid("A layer is larger than its manifest says.")),
-    );
-    let decoder = match compression {
-        Compression::None => Decoder::None(compressed),
-        Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(compressed))),
-        Compression::Zstd => {
+pub fn open<R: Read>(source: R, kind: ArchiveKind, bounds: Bounds) -> Result<Inflated<R>, Fault> {
+    let (most, over): (u64, fn() -> Fault) = match bounds.compressed_bytes {
+        Some(declared) => (declared, || Fault::invalid("A layer is larger than its manifest says.")),
+        None => (bounds.inflated_max_bytes, || Fault::TooLarge("A layer is larger than this host takes.".into())),
+    };
+    let metered = Metered::new(source, bounds.is_compressed_hashed, most, over);
+    let compressed = BufReader::with_capacity(CHUNK_BYTES, metered);
+    let decoder = match kind {
+        ArchiveKind::Tar => Decoder::None(compressed),
+        ArchiveKind::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(compressed))),
+        ArchiveKind::Bzip2 => Decoder::Bzip2(Box::new(MultiBzDecoder::new(compressed))),
+        ArchiveKind::Xz => Decoder::Xz(Box::new(XzReader::new_mem_limit(compressed, true, XZ_MEMORY_MAX_KIB))),
+        ArchiveKind::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(compressed)
                 .and_then(|mut decoder| decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map(|()| decoder))
                 .map_err(|error| Fault::Internal(format!("the zstd decoder: {error}")))?;
@@ -126,7 +163,8 @@ pub fn open<R: Read>(
         }
     };
     let over = || Fault::TooLarge("A layer inflates to more than this host takes.".into());
-    Ok(BufReader::with_capacity(CHUNK_BYTES, Metered::new(decoder, inflated_max_bytes, over)))
+    let inflated = Metered::new(decoder, bounds.is_inflated_hashed, bounds.inflated_max_bytes, over);
+    Ok(BufReader::with_capacity(CHUNK_BYTES, inflated))
 }
 
 /// Checks that the compressed stream ended with the inflated one, and adds up.

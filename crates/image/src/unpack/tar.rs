@@ -10,7 +10,8 @@ use super::fault::{Fault, shown};
 use super::field;
 use super::name::NAME_MAX_BYTES;
 
-const BLOCK_BYTES: usize = 512;
+/// What tar counts in.
+pub const BLOCK_BYTES: usize = 512;
 /// Largest pax extension of one entry, in bytes: room for a few extended attributes of the kernel's largest size.
 const EXTENSION_MAX_BYTES: u64 = 1 << 20;
 /// Most pieces of a sparse file.

@@ -11,20 +11,23 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::Purpose;
 use super::fault::{Fault, shown};
 use super::name::{Meaning, NAME_MAX_BYTES, Name};
 use super::tar::{Entry, Kind};
 
 /// Bytes of directory names that are remembered for their times.
-const REMEMBERED_MAX_BYTES: usize = 64 << 20;
+pub const REMEMBERED_MAX_BYTES: usize = 64 << 20;
 /// How deep directories may lie in each other. Names alone don't bound it: a symbolic link shortens them. Who removes a
 /// tree holds one or two open files per level.
-const DEPTH_MAX: u32 = 256;
-const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+pub const DEPTH_MAX: u32 = 256;
+/// How overlayfs marks a directory that shows nothing of those below.
+pub const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// The directory that a layer is unpacked into.
 pub struct Tree {
     root: OwnedFd,
+    purpose: Purpose,
     /// The last parent that was resolved: entries of one directory follow each other.
     parent: Option<(Vec<u8>, OwnedFd)>,
     /// How deep each directory lies, by inode.
@@ -35,8 +38,8 @@ pub struct Tree {
 
 impl Tree {
     /// Unpacks below `root`.
-    pub fn new(root: OwnedFd) -> Self {
-        Self { root, parent: None, depths: HashMap::new(), times: Vec::new(), remembered_bytes: 0 }
+    pub fn new(root: OwnedFd, purpose: Purpose) -> Self {
+        Self { root, purpose, parent: None, depths: HashMap::new(), times: Vec::new(), remembered_bytes: 0 }
     }
 
     /// Makes an entry. For a file the answer is where its bytes go; [`Self::seal`] then ends it.
@@ -49,13 +52,22 @@ impl Tree {
             return self.place_root(entry).map(|()| None);
         }
         if entry.kind == Kind::Device {
-            return if name.is_under_dev() {
+            return if name.is_under_dev() && self.purpose == Purpose::Layer {
                 Ok(None)
             } else {
                 Err(Fault::invalid(format!("A layer has a device node {}.", shown(name.as_bytes()))))
             };
         }
-        let meaning = name.meaning()?;
+        let meaning = match self.purpose {
+            Purpose::Layer => name.meaning()?,
+            Purpose::Archive if name.is_reserved() => {
+                let shown = shown(name.as_bytes());
+                return Err(Fault::invalid(format!(
+                    "A layer's entry {shown} begins with .wh., as only whiteouts may."
+                )));
+            }
+            Purpose::Archive => Meaning::Plain,
+        };
         let (parent_name, last) = name.split();
         if meaning == Meaning::Ignored {
             return Ok(None);
@@ -358,14 +370,17 @@ fn set_node(parent: &OwnedFd, last: &[u8], entry: &Entry) -> Result<(), Errno> {
     rustix::fs::utimensat(parent, last, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Sets `security.capability` and `user.*`; others are dropped: they would mean something to this host (overlay's own
-/// among them). A file system without user attributes goes without.
+/// An extended attribute is kept: `security.capability` and `user.*`. Others would mean something to this host, overlay's
+/// own among them.
+pub fn is_kept(name: &[u8]) -> bool {
+    let is_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
+    (is_user || name == b"security.capability") && !name.contains(&0)
+}
+
+/// Sets the attributes that are kept. A file system without user attributes goes without.
 fn set_xattrs(file: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
-    for (name, value) in &entry.xattrs {
-        let is_user = name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-        if !is_user && name != b"security.capability" || name.contains(&0) {
-            continue;
-        }
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name)) {
+        let is_user = name.starts_with(b"user.");
         match rustix::fs::fsetxattr(file, &name[..], value, XattrFlags::empty()) {
             Err(Errno::OPNOTSUPP) if is_user => {}
             other => other?,

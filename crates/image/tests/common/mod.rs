@@ -3,13 +3,16 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 #![allow(clippy::unwrap_used)]
 
+pub mod server;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cakework_image::unpack::{Compression, Outcome, Request};
+use cakework_image::archive::ArchiveKind;
+use cakework_image::unpack::{Compression, Outcome, Purpose, Request};
 use cakework_image::{Image, ImageConfig, ImageStore, Unpacker};
 use cakework_testkit::images::{self, Entry, tar};
 use cakework_testkit::registry::Registry;
@@ -95,10 +98,11 @@ impl Given {
     pub fn tar(tar: Vec<u8>) -> Self {
         let hex = images::digest(&tar)["sha256:".len()..].to_owned();
         let request = Request {
-            compression: Compression::None,
-            digest: hex.clone(),
-            size_bytes: tar.len() as u64,
-            diff_id: hex,
+            purpose: Purpose::Layer,
+            kind: ArchiveKind::Tar,
+            digest: Some(hex.clone()),
+            size_bytes: Some(tar.len() as u64),
+            diff_id: Some(hex),
             inflated_max_bytes: 64 << 20,
             entries_max: 10_000,
         };
@@ -111,9 +115,9 @@ impl Given {
 
     /// The same tar, compressed.
     pub fn compressed(mut self, compression: Compression, bytes: Vec<u8>) -> Self {
-        self.request.compression = compression;
-        self.request.digest = images::digest(&bytes)["sha256:".len()..].to_owned();
-        self.request.size_bytes = bytes.len() as u64;
+        self.request.kind = compression.into();
+        self.request.digest = Some(images::digest(&bytes)["sha256:".len()..].to_owned());
+        self.request.size_bytes = Some(bytes.len() as u64);
         self.bytes = bytes;
         self
     }
@@ -140,7 +144,10 @@ impl Given {
         feeder.join().unwrap();
         let complaint = String::from_utf8_lossy(&output.stderr);
         match serde_json::from_slice(&output.stdout) {
-            Ok(Outcome::Done { inflated_bytes }) => Ok(inflated_bytes),
+            Ok(Outcome::Done { inflated_bytes, diff_id }) => {
+                assert_eq!(diff_id, self.request.diff_id, "it says what it unpacked");
+                Ok(inflated_bytes)
+            }
             Ok(Outcome::Failed(problem)) => {
                 assert_ne!(problem.code, ProblemCode::Internal, "{complaint}");
                 Err(problem)

@@ -1,6 +1,10 @@
 //! Operations: authorization, rules, transactions. They know neither HTTP nor SQL.
 
+pub(crate) mod builds;
+pub(crate) mod follow;
 pub(crate) mod images;
 pub(crate) mod logs;
+pub(crate) mod registries;
 pub(crate) mod validate;
 pub(crate) mod vms;
+pub(crate) mod webhooks;

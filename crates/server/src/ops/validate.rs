@@ -116,6 +116,6 @@ pub(crate) fn text(field: &str, text: &str, max: usize) -> Result<(), ApiError> 
 }
 
 /// A name from a request as it may stand in an answer: bounded, in printable characters.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     name.chars().take(64).flat_map(char::escape_default).collect()
 }

@@ -6,22 +6,25 @@
 
 use std::time::Duration;
 
-use cakework_core::id::{HostId, Incarnation};
+use cakework_core::build::BuildEvent;
+use cakework_core::id::{HostId, ImageId, Incarnation};
 use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::{VmEvent, VmState};
+use cakework_wire::build::{BuildObservation, BuildReport};
 use cakework_wire::host::{ImageObservation, ImageReport, ProblemCode, Reply, VmObservation, VmReport, WatchPage};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Shared};
 use crate::clock::now_ms;
 use crate::host::HostError;
+use crate::store::build_changes::{BuildFacts, BuiltImage};
 use crate::store::vm_changes::Facts;
 use crate::store::vms::Vm;
 
 const HOLD: Duration = Duration::from_secs(20);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
-/// Time between two pages that only tell of arriving bytes.
+/// Time between two pages that only tell of how far something is.
 const PROGRESS_STEP: Duration = Duration::from_millis(200);
 
 /// Where the watch of a host stands.
@@ -101,7 +104,7 @@ async fn step(app: &App, place: &mut Option<Place>) -> anyhow::Result<Duration> 
     let all = at.after == 0 || page.body.resync;
     let only_progress = apply(app, at, &page, all).await?;
     at.after = page.body.seq;
-    let empty = page.body.vms.is_empty() && page.body.images.is_empty();
+    let empty = page.body.vms.is_empty() && page.body.images.is_empty() && page.body.builds.is_empty();
     Ok(match (empty, only_progress) {
         // A host that is about to end answers at once.
         (true, _) => RETRY_FIRST,
@@ -110,7 +113,7 @@ async fn step(app: &App, place: &mut Option<Place>) -> anyhow::Result<Duration> 
     })
 }
 
-/// Applies a page; answers whether it told of nothing but arriving bytes.
+/// Applies a page; answers whether it told of nothing but arriving bytes and builds that go on.
 async fn apply(app: &App, at: &Place, page: &Reply<WatchPage>, all: bool) -> anyhow::Result<bool> {
     for report in &page.body.vms {
         apply_vm(app, at, report).await?;
@@ -118,12 +121,17 @@ async fn apply(app: &App, at: &Place, page: &Reply<WatchPage>, all: bool) -> any
     for report in &page.body.images {
         apply_image(app, report).await?;
     }
+    for report in &page.body.builds {
+        apply_build(app, at, report).await?;
+    }
     if all {
+        list_builds(app, at, &page.body.builds).await?;
         list_vms(app, at, &page.body.vms).await?;
         list_images(app, &page.body.images).await?;
     }
     let arriving = |report: &ImageReport| matches!(report.observation, ImageObservation::Pulling { .. });
-    Ok(page.body.vms.is_empty() && !page.body.images.is_empty() && page.body.images.iter().all(arriving))
+    let goes_on = |report: &BuildReport| matches!(report.observation, BuildObservation::Running { .. });
+    Ok(page.body.vms.is_empty() && page.body.images.iter().all(arriving) && page.body.builds.iter().all(goes_on))
 }
 
 async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()> {
@@ -217,6 +225,62 @@ async fn list_images(app: &App, reports: &[ImageReport]) -> anyhow::Result<()> {
             tracing::warn!(digest, "the host lost an image");
             app.store.image_lost(&digest, now_ms()).await?;
             app.pokes.images.notify_one();
+        }
+    }
+    Ok(())
+}
+
+async fn apply_build(app: &App, at: &Place, report: &BuildReport) -> anyhow::Result<()> {
+    let Some(build) = app.store.any_build(&report.build_id).await? else {
+        tracing::warn!(build = %report.build_id, "the host has a build that no record names");
+        return Ok(());
+    };
+    let here = build.host.as_ref() == Some(&at.host) && build.generation == report.generation;
+    if !here || build.state.is_over() {
+        return end_unwanted(app, at, report).await;
+    }
+    match &build.incarnation {
+        Some(incarnation) if *incarnation != at.incarnation => return Ok(()),
+        Some(_) => {}
+        None => {
+            app.store.confirm_build(&build.id, build.generation, &at.host, &at.incarnation).await?;
+        }
+    }
+    let (event, facts) = match &report.observation {
+        BuildObservation::Running { phase, step, steps } => {
+            return Ok(app.store.build_progress(&build, *phase, (*step, *steps), now_ms()).await?);
+        }
+        BuildObservation::Succeeded { digest, size_bytes } => {
+            let id = ImageId::mint(now_ms(), &mut rand::rng());
+            let image = BuiltImage { id, digest: digest.clone(), size_bytes: *size_bytes };
+            (BuildEvent::HostSucceeded, BuildFacts { image: Some(image), ..BuildFacts::default() })
+        }
+        BuildObservation::Failed { problem } => (BuildEvent::Failed, BuildFacts::problem(problem.clone())),
+    };
+    app.apply_build(&build.id, build.generation, event, facts).await?;
+    Ok(())
+}
+
+/// Ends a build that goes on at the host and that the record does not want there.
+async fn end_unwanted(app: &App, at: &Place, report: &BuildReport) -> anyhow::Result<()> {
+    if !matches!(report.observation, BuildObservation::Running { .. }) {
+        return Ok(());
+    }
+    tracing::info!(build = %report.build_id, generation = %report.generation, "the host has a build that is not wanted");
+    match app.host.delete_build(&at.host, &report.build_id, report.generation).await {
+        Ok(_) => Ok(()),
+        Err(HostError::Problem(problem)) if problem.code == ProblemCode::Unknown => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Builds that were confirmed and are missing from a list are asked for again.
+async fn list_builds(app: &App, at: &Place, reports: &[BuildReport]) -> anyhow::Result<()> {
+    let listed: std::collections::HashSet<_> = reports.iter().map(|report| &report.build_id).collect();
+    for build in app.store.builds_of_host(&at.host).await? {
+        if build.incarnation.as_ref() == Some(&at.incarnation) && !listed.contains(&build.id) {
+            app.store.unconfirm_build(&build, now_ms()).await?;
+            app.pokes.builds.notify_one();
         }
     }
     Ok(())

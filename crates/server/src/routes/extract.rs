@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use cakework_api::problem::ErrorCode;
-use cakework_core::id::{ImageId, VmId};
+use cakework_core::id::{BuildId, ImageId, VmId};
 use cakework_core::limit;
 use futures_util::TryStreamExt as _;
 use http::request::Parts;
@@ -49,8 +49,11 @@ impl FromRequestParts<Shared> for Writer {
 pub(crate) struct OfVm(pub(crate) VmId);
 /// The image that the path names.
 pub(crate) struct OfImage(pub(crate) ImageId);
+/// The build that the path names.
+pub(crate) struct OfBuild(pub(crate) BuildId);
 
-async fn id<T: std::str::FromStr>(parts: &mut Parts, unknown: fn(&str) -> ApiError) -> Result<T, ApiError> {
+/// The id that a path of one parameter names.
+pub(super) async fn id<T: std::str::FromStr>(parts: &mut Parts, unknown: fn(&str) -> ApiError) -> Result<T, ApiError> {
     let text = Path::<String>::from_request_parts(parts, &()).await.map(|path| path.0).unwrap_or_default();
     let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
     text.parse().map_err(|_| unknown(&shown))
@@ -69,6 +72,14 @@ impl FromRequestParts<Shared> for OfImage {
 
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
         id(parts, |id| ops::images::unknown(id)).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Shared> for OfBuild {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
+        id(parts, |id| ops::builds::unknown(id)).await.map(Self)
     }
 }
 
@@ -175,7 +186,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 }
 
 /// Finds the code and the field of what the JSON reader says.
-fn explain(path: &str, error: &serde_json::Error) -> ApiError {
+pub(super) fn explain(path: &str, error: &serde_json::Error) -> ApiError {
     let text = error.to_string();
     if !error.is_data() {
         return ApiError::new(ErrorCode::InvalidJson, format!("The body is not JSON: {text}."));

@@ -33,12 +33,6 @@ macro_rules! later {
 }
 
 later! {
-    build_files: post "/v1/image/build/files" = "buildImageFromFiles", Writer, "images";
-    build_github: post "/v1/image/build/github" = "buildImageFromGithub", Writer, "images";
-    get_build: get "/v1/image/build/{buildId}" = "getBuild", Reader, "images", "buildId";
-    post_build: post "/v1/image/build/{buildId}" = "getBuildByPost", Reader, "images", "buildId";
-    build_logs: get "/v1/image/build/{buildId}/logs" = "getBuildLogs", Reader, "images", "buildId";
-    function_logs: get "/v1/function/build/{buildId}/logs" = "getFunctionBuildLogs", Reader, "images", "buildId";
     cache: post "/v1/vm/cache" = "cacheVM", Writer, "cached VMs";
     start: post "/v1/vm/cached/{vmId}/start" = "startCachedVM", Writer, "cached VMs", "vmId";
     stop: post "/v1/vm/cached/{vmId}/stop" = "stopCachedVM", Writer, "cached VMs", "vmId";

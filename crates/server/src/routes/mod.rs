@@ -3,13 +3,18 @@
 //!
 //! No rule of the domain lives here.
 
+mod builds;
 pub(crate) mod extract;
 pub(crate) mod frame;
 mod images;
 mod later;
+mod logs;
 mod meta;
 pub(crate) mod openapi;
+mod registries;
+pub(crate) mod upload;
 mod vms;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -42,7 +47,10 @@ fn described() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(meta::routes())
         .merge(images::routes())
+        .merge(builds::routes())
+        .merge(registries::routes())
         .merge(vms::routes())
+        .merge(webhooks::routes())
         .merge(later::routes())
 }
 

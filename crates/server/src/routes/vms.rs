@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use cakework_api::logs::Logs;
 use cakework_api::problem::ErrorCode;
 use cakework_api::vm::{StartVm, Vm, VmList, VmState};
-use cakework_core::logquery::{InvalidQuery, LogQuery, RawQuery};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{Body, OfVm, Params, Reader, Writer};
+use super::logs::{LogParams, answer};
 use super::openapi::Failures;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::ops;
+use crate::ops::logs::Log;
 use crate::store::page::Cursor;
 use crate::store::vms::VmFilter;
 
@@ -88,37 +90,17 @@ async fn wait(
     Ok(Json(ops::vms::wait(&app, &caller, &id, state, Duration::from_secs(secs)).await?))
 }
 
-/// A page of a VM's log, also after its end.
+/// A page of a VM's log, also after its end, or all of it as it grows.
 #[utoipa::path(get, path = "/v1/vm/{vmId}/logs", operation_id = "getVMLogs", tag = "vms", security(("apiKey" = [])),
-    params(
-        ("vmId" = String, Path),
-        ("query" = Option<String>, Query, description = "Case-insensitive substring."),
-        ("batch" = Option<u32>, Query, description = "50–1000, 100 by default."),
-        ("order" = Option<String>, Query, description = "`oldest_first` (default) or `newest_first`."),
-        ("pagination" = Option<String>, Query, description = "The token of the page before."),
-        ("from" = Option<String>, Query, description = "ISO 8601, inclusive."),
-        ("to" = Option<String>, Query, description = "ISO 8601, inclusive."),
-    ),
-    responses((status = 200, body = Logs), Failures))]
+    params(("vmId" = String, Path), LogParams), responses((status = 200, body = Logs), Failures))]
 async fn logs(
     State(app): State<Shared>,
     Reader(caller): Reader,
     OfVm(id): OfVm,
-    mut params: Params,
-) -> Result<Json<Logs>, ApiError> {
-    let [query, batch, order, pagination, from, to] =
-        ["query", "batch", "order", "pagination", "from", "to"].map(|name| params.take(name));
-    params.done()?;
-    let raw = RawQuery {
-        query: query.as_deref(),
-        batch: batch.as_deref(),
-        order: order.as_deref(),
-        pagination: pagination.as_deref(),
-        from: from.as_deref(),
-        to: to.as_deref(),
-    };
-    let query = LogQuery::parse(raw).map_err(invalid_query)?;
-    Ok(Json(ops::logs::of_vm(&app, &caller, &id, query).await?))
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    answer(app, caller, Log::Vm(id), params, &headers).await
 }
 
 /// VMs, the newest first.
@@ -175,16 +157,4 @@ pub(super) fn cursor(params: &mut Params) -> Result<Option<Cursor>, ApiError> {
     let Some(token) = params.take("pagination") else { return Ok(None) };
     let bad = || ApiError::field(ErrorCode::InvalidPageToken, "pagination", "No list returned this token.");
     Cursor::read(&token).map(Some).ok_or_else(bad)
-}
-
-fn invalid_query(error: InvalidQuery) -> ApiError {
-    let (code, field) = match error {
-        InvalidQuery::Query => (ErrorCode::TooLong, "query"),
-        InvalidQuery::Batch => (ErrorCode::OutOfRange, "batch"),
-        InvalidQuery::Order => (ErrorCode::InvalidValue, "order"),
-        InvalidQuery::Pagination => (ErrorCode::InvalidPageToken, "pagination"),
-        InvalidQuery::Date(field) => (ErrorCode::InvalidDate, field),
-        InvalidQuery::Range => (ErrorCode::InvalidDate, "from"),
-    };
-    ApiError::field(code, field, format!("{error}."))
 }

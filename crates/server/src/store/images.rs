@@ -1,7 +1,7 @@
 //! Images.
 
 use cakework_core::id::{AccountId, ImageId};
-use cakework_wire::host::AgentProblem;
+use cakework_wire::host::{AgentProblem, ProblemCode};
 use sqlx::{FromRow, QueryBuilder, Sqlite};
 
 use super::page::{Cursor, Page};
@@ -252,8 +252,20 @@ impl Store {
             .await?)
     }
 
-    /// The host lost a ready image's layers: they are to arrive again, now without a credential.
+    /// The host lost a ready image's layers: they are to arrive again, now without a credential. No registry has those
+    /// of a build: such an image has failed.
     pub(crate) async fn image_lost(&self, digest: &str, now_ms: u64) -> Result<(), StoreError> {
+        let message = "The host lost the image: build it again.".to_owned();
+        let why = AgentProblem { code: ProblemCode::Unknown, message };
+        sqlx::query(
+            "UPDATE images SET state = 'failed', error = $1, updated_ms = $2 WHERE digest = $3 AND state = 'ready' \
+             AND build_id IS NOT NULL",
+        )
+        .bind(serde_json::to_string(&why).expect("a problem is plain data"))
+        .bind(column(now_ms))
+        .bind(digest)
+        .execute(&self.writer)
+        .await?;
         sqlx::query(
             "UPDATE images SET state = 'pulling', done_bytes = 0, due_ms = $1, attempts = 0, updated_ms = $1 \
              WHERE digest = $2 AND state = 'ready'",

@@ -2,15 +2,22 @@
 //!
 //! One file per noun. Rows are private structs that become domain types by `TryFrom`. Writes go through one
 //! connection under `BEGIN IMMEDIATE`, reads through a few others; a second api process on the same database is
-//! ordinary. Invariant: a VM's state changes only by [`vms`]' `apply`, and every read of an object names its account.
+//! ordinary. Invariant: a VM's state changes only by `apply`, a build's only by `apply_build`, and every read of an object
+//! names its account.
 
 pub(crate) mod accounts;
+pub(crate) mod build_changes;
+pub(crate) mod builds;
+pub(crate) mod deliveries;
+pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod images;
 pub(crate) mod keys;
 pub(crate) mod page;
+pub(crate) mod registries;
 pub(crate) mod vm_changes;
 pub(crate) mod vms;
+pub(crate) mod webhooks;
 
 use std::path::Path;
 use std::time::Duration;

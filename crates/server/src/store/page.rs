@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-const ID_MAX_BYTES: usize = 26;
+const ID_MAX_BYTES: usize = 36;
 const VERSION: u8 = 1;
 
 /// The place after an object.
@@ -35,7 +35,8 @@ impl Cursor {
         let (created, id) = rest.split_first_chunk::<8>()?;
         let created_ms = u64::from_be_bytes(*created);
         let id = String::from_utf8(id.to_vec()).ok()?;
-        let plain = !id.is_empty() && id.len() <= ID_MAX_BYTES && id.bytes().all(|b| b.is_ascii_alphanumeric());
+        let plain =
+            !id.is_empty() && id.len() <= ID_MAX_BYTES && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         (plain && i64::try_from(created_ms).is_ok()).then_some(Self { created_ms, id })
     }
 }

@@ -1,7 +1,7 @@
 //! What changes a VM's record. Each is one transaction and a compare-and-set: whoever comes late changes nothing.
 //!
 //! A VM's state changes in [`Store::apply`] alone (and [`Store::host_changed`], which is the same function over all
-//! VMs of a life that is gone), and what it becomes is [`transition`]'s decision. Invariant beside it: `incarnation`
+//! VMs of a life that is gone, whose builds are lost with them), and what it becomes is [`transition`]'s decision. Invariant beside it: `incarnation`
 //! of a VM that is not over is either empty (unconfirmed) or the one in `hosts`.
 
 use std::net::Ipv4Addr;
@@ -11,8 +11,9 @@ use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::{Change, Exit, ExitReason, VmEvent, VmState, transition};
 use sqlx::{Sqlite, Transaction};
 
+use super::build_changes::lose_builds;
 use super::vms::{Row, Vm, columns, next_seq};
-use super::{Store, StoreError, column};
+use super::{Store, StoreError, column, events};
 
 /// Time that a host has beyond the grace time to end a VM before it is asked to end it at once.
 const STOP_MARGIN_MS: u64 = 15_000;
@@ -174,7 +175,7 @@ impl Store {
         .bind(old.as_str())
         .fetch_all(&mut *transaction)
         .await?;
-        let lost = rows.len();
+        let lost = rows.len() + lose_builds(&mut transaction, host, old, now_ms).await?;
         for row in rows {
             let facts = Facts::exit(Exit::only(ExitReason::HostLost));
             apply_to(&mut transaction, &Vm::try_from(row)?, VmEvent::HostLost, &facts, now_ms).await?;
@@ -236,5 +237,9 @@ async fn apply_to(
     .bind(column(vm.generation.0))
     .execute(&mut **transaction)
     .await?;
-    Ok((done.rows_affected() == 1).then_some(next))
+    if done.rows_affected() == 0 {
+        return Ok(None);
+    }
+    events::record_vm(transaction, vm, next, exit, now_ms).await?;
+    Ok(Some(next))
 }

@@ -42,7 +42,7 @@ async fn a_read_key_changes_nothing() {
         assert!(secured);
         let refused = api.send(method.clone(), &path, Some(&read), None).await.code() == "scope";
         // The one POST that only looks is the other form of getBuild.
-        assert_eq!(refused, method == Method::POST && id != "getBuildByPost", "{id}");
+        assert_eq!(refused, method != Method::GET && id != "getBuildByPost", "{id}");
         assert_ne!(api.send(method, &path, Some(&write), None).await.code(), "scope", "{id}");
     }
 }
@@ -54,9 +54,18 @@ async fn what_belongs_to_another_does_not_exist() {
     let image = api.ready_image().await;
     let vm = api.post("/v1/vm/start", &mine, serde_json::json!({"imageId": image})).await.expect(201);
     let vm = vm["id"].as_str().unwrap();
+    let files = serde_json::json!({"dockerfile": "FROM scratch", "files": []});
+    let build = api.post("/v1/image/build/files", &mine, files).await.expect(201);
+    let build = build["buildId"].as_str().unwrap();
+    let hook = api.post("/v1/webhook", &mine, serde_json::json!({"url": "https://example.com/"})).await.expect(201);
+    let hook = hook["webhookId"].as_str().unwrap();
+    let ping = api.send(Method::POST, &format!("/v1/webhook/{hook}/test"), Some(&mine), None).await.expect(202);
+    let event = ping["eventId"].as_str().unwrap();
     for (method, path, id, _) in operations().into_iter().filter(|operation| operation.3) {
         let path = path.replace("00000000000000", vm).replace("01GV2ZFBT345TRTRDK6VHBECCZ", image.as_str());
-        if !path.contains(vm) && !path.contains(image.as_str()) {
+        let path = path.replace("7d2f1c1e-94a7-4e1b-9d0e-3f6f2a1b0c9d", build);
+        let path = path.replace("01GV2ZFBT345TRTRDK6VHBEHHK", hook).replace("01GV2ZFBT345TRTRDK6VHBEVEN", event);
+        if ![vm, image.as_str(), build, hook].iter().any(|object| path.contains(object)) {
             continue;
         }
         let path = if id == "waitVm" { format!("{path}?state=created") } else { path };
@@ -64,15 +73,23 @@ async fn what_belongs_to_another_does_not_exist() {
         if answer.code() == "not_implemented" {
             continue;
         }
-        let code = if path.contains(vm) { "unknown_vm" } else { "unknown_image" };
+        let codes = [
+            (vm, "unknown_vm"),
+            (image.as_str(), "unknown_image"),
+            (build, "unknown_build"),
+            (hook, "unknown_webhook"),
+        ];
+        let code = codes.iter().find(|(object, _)| path.contains(object)).unwrap().1;
         assert_eq!((answer.status.as_u16(), answer.code()), (404, code), "{id}");
-        if id != "stopVM" {
+        if !["stopVM", "deleteWebhook"].contains(&id.as_str()) {
             assert!(api.send(method, &path, Some(&mine), None).await.status.is_success(), "{id}");
         }
     }
-    for path in ["/v1/vms", "/vms", "/v1/images"] {
+    for path in ["/v1/vms", "/vms", "/v1/images", "/v1/builds", "/v1/webhook"] {
         let (theirs, ours) = (api.get(path, &other).await.expect(200), api.get(path, &mine).await.expect(200));
-        let count = |list: &serde_json::Value| list["vms"].as_array().or(list["images"].as_array()).unwrap().len();
+        let count = |list: &serde_json::Value| {
+            ["vms", "images", "builds", "webhooks"].iter().find_map(|name| list[name].as_array()).unwrap().len()
+        };
         assert_eq!((count(&theirs), count(&ours)), (0, 1), "{path}");
     }
     let started = api.post("/v1/vm/start", &other, serde_json::json!({"imageId": image})).await;

@@ -120,6 +120,11 @@ async fn parameters_that_are_wrong_are_named() {
         ("/v1/vms?limit=1001".to_owned(), "out_of_range", "limit"),
         ("/v1/vms?pagination=x".to_owned(), "invalid_page_token", "pagination"),
         ("/v1/images?pagination=AQAA".to_owned(), "invalid_page_token", "pagination"),
+        ("/v1/builds?status=queued".to_owned(), "invalid_value", "status"),
+        ("/v1/builds?imageId=x".to_owned(), "invalid_value", "imageId"),
+        ("/v1/builds?pagination=x".to_owned(), "invalid_page_token", "pagination"),
+        (format!("{logs}?follow=yes"), "invalid_value", "follow"),
+        (format!("{logs}?follow=true&order=newest_first"), "invalid_value", "order"),
         ("/v1/vms?stat=started".to_owned(), "unknown_field", "stat"),
         ("/v1/vms?limit=1&limit=2".to_owned(), "invalid_value", "limit"),
         (format!("{logs}?batch=49"), "out_of_range", "batch"),
@@ -147,6 +152,8 @@ async fn ids_that_are_none_name_nothing() {
         api.get(&format!("/v1/vm/{id}"), &key).await.expect_code(404, "unknown_vm");
         api.send(Method::POST, &format!("/v1/vm/{id}/stop"), Some(&key), None).await.expect_code(404, "unknown_vm");
         api.get(&format!("/v1/vm/{id}/logs"), &key).await.expect_code(404, "unknown_vm");
+        api.get(&format!("/v1/image/build/{id}"), &key).await.expect_code(404, "unknown_build");
+        api.get(&format!("/v1/image/build/{id}/logs?follow=true"), &key).await.expect_code(404, "unknown_build");
         api.get(&format!("/v1/image/{id}"), &key).await.expect_code(404, "unknown_image");
     }
 }

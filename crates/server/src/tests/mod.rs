@@ -4,21 +4,31 @@
 //! [`script::Host`].
 
 mod auth;
+mod bad_files;
 mod bad_input;
+mod builds;
+mod follow;
 mod images;
 mod keys;
 mod openapi;
 mod reconcile;
+mod registries;
 mod script;
 mod stories;
 mod vms;
+mod webhooks;
+mod webhooks_send;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
+use cakework_core::build::BuildErrorCode;
 use cakework_core::id::{AccountId, ImageId, KeyId};
+use cakework_core::registry::host_of;
+use cakework_dockerfile::Inputs;
+use cakework_wire::build::BuildProblem;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -30,6 +40,7 @@ use crate::app::{App, Shared};
 use crate::clock::now_ms;
 use crate::config::ServerConfig;
 use crate::keys::{Scope, secret};
+use crate::ops::builds::plan::Needs;
 use crate::seal::Sealer;
 use crate::store::Store;
 use crate::store::images::{Image, ImageState};
@@ -96,7 +107,8 @@ impl TestApp {
 
     fn on(dir: TempDir, config: ServerConfig, store: Store, account: AccountId) -> Self {
         let sealer = Sealer::open(dir.path()).unwrap();
-        let app = App::new(config, store, sealer, Duration::from_millis(300)).unwrap();
+        let mut app = App::new(config, store, sealer, Duration::from_millis(300)).unwrap();
+        Arc::get_mut(&mut app).expect("nobody else has it yet").planner = planner;
         Self { dir, app, account, shutdown: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 
@@ -108,6 +120,8 @@ impl TestApp {
         self.tasks.spawn(reconcilers::watch::run(Arc::clone(&self.app), token()));
         self.tasks.spawn(reconcilers::vms::run(Arc::clone(&self.app), token()));
         self.tasks.spawn(reconcilers::images::run(Arc::clone(&self.app), token()));
+        self.tasks.spawn(reconcilers::builds::run(Arc::clone(&self.app), token()));
+        self.tasks.spawn(reconcilers::webhooks::run(Arc::clone(&self.app), token()));
     }
 
     /// Ends the process that this stands for; the directory stays.
@@ -204,6 +218,24 @@ impl TestApp {
     async fn post(&self, path: &str, key: &str, body: Value) -> Answer {
         self.send(Method::POST, path, Some(key), Some(body)).await
     }
+}
+
+/// Stands in for the reader of Dockerfiles, which has tests of its own: a line `FROM x` needs x, a line `WRONG` is.
+fn planner(dockerfile: &str, _: &Inputs) -> Result<Needs, BuildProblem> {
+    let mut needs = Needs::default();
+    for (at, line) in dockerfile.lines().enumerate() {
+        if line == "WRONG" {
+            let mut problem = BuildProblem::new(BuildErrorCode::DockerfileInvalid, "There is no such instruction.");
+            (problem.instruction, problem.line) = (Some(line.to_owned()), Some(at as u32 + 1));
+            return Err(problem);
+        }
+        match line.strip_prefix("FROM ").map(|name| (name, name.strip_prefix("cakework/"))) {
+            Some((_, Some(own))) => needs.own.insert(own.to_owned()),
+            Some((name, None)) => needs.registries.insert(host_of(name).to_owned()),
+            None => continue,
+        };
+    }
+    Ok(needs)
 }
 
 /// Waits, bounded, until `condition` holds.

@@ -10,16 +10,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::{Path as UrlPath, Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use cakework_core::admission::{Amounts, Shortage};
-use cakework_core::id::{Generation, HostId, Incarnation, VmId};
+use cakework_core::build::BuildErrorCode;
+use cakework_core::id::{BuildId, Generation, HostId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::{Exit, ExitReason};
 use cakework_core::logquery::Position;
+use cakework_wire::build::{
+    BuildObservation, BuildPhase, BuildProblem, BuildReport, BuildSource, ContextKept, PutBuild, PutBuildAnswer,
+};
 use cakework_wire::host::{
     Accepted, AgentProblem, EndVm, HostStatus, ImageObservation, ImageReport, LogLine, LogPage, LogRequest, PROTOCOL,
     ProblemCode, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, VmObservation, VmReport, WatchPage,
@@ -45,12 +51,27 @@ pub(super) struct Held {
     seq: u64,
 }
 
+pub(super) struct HeldBuild {
+    pub(super) report: BuildReport,
+    pub(super) put: PutBuild,
+    /// The messages of its log.
+    pub(super) lines: Vec<String>,
+    seq: u64,
+}
+
 pub(super) struct World {
     pub(super) host_id: HostId,
     pub(super) incarnation: Incarnation,
     seq: u64,
     pub(super) vms: BTreeMap<VmId, Held>,
     tombstones: BTreeMap<VmId, Generation>,
+    pub(super) builds: BTreeMap<BuildId, HeldBuild>,
+    /// In the order in which they were admitted.
+    pub(super) admitted: Vec<BuildId>,
+    pub(super) deleted_builds: Vec<BuildId>,
+    /// Contexts by digest.
+    pub(super) contexts: BTreeMap<String, Vec<u8>>,
+    pub(super) draining: bool,
     pub(super) images: BTreeMap<String, (ImageReport, u64)>,
     /// What pulls were asked for.
     pub(super) pulls: Vec<PullImage>,
@@ -93,6 +114,11 @@ impl Host {
             seq: 1,
             vms: BTreeMap::new(),
             tombstones: BTreeMap::new(),
+            builds: BTreeMap::new(),
+            admitted: Vec::new(),
+            deleted_builds: Vec::new(),
+            contexts: BTreeMap::new(),
+            draining: false,
             images: BTreeMap::new(),
             pulls: Vec::new(),
             losses: VecDeque::new(),
@@ -107,14 +133,18 @@ impl Host {
         let changing = Router::new()
             .route("/v1/vms/{id}", put(put_vm).delete(delete_vm))
             .route("/v1/vms/{id}/stop", post(stop_vm))
+            .route("/v1/builds/{id}", put(put_build).delete(delete_build))
+            .route("/v1/builds/{id}/context", put(put_context))
             .layer(from_fn_with_state(shared.clone(), lose));
         let router = Router::new()
             .route("/v1/host", get(status))
             .route("/v1/watch", get(watch_page))
             .route("/v1/vms/{id}/logs", post(logs))
+            .route("/v1/builds/{id}/logs", post(build_logs))
             .route("/v1/images/resolve", post(resolve))
             .route("/v1/images/{digest}", put(pull).get(image))
             .merge(changing)
+            .layer(DefaultBodyLimit::disable())
             .with_state(shared.clone());
         let listener = UnixListener::bind(socket).unwrap();
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -140,8 +170,21 @@ impl Host {
         let mut world = self.world();
         world.incarnation = Incarnation::mint(2, &mut rand::rng());
         world.vms.clear();
+        world.builds.clear();
         world.ghosts.clear();
         self.shared.bump(&mut world);
+    }
+
+    /// Makes a build be somewhere else, and reports it.
+    pub(super) fn observe_build(&self, id: &BuildId, observation: BuildObservation) {
+        self.shared.observe_build(&mut self.world(), id, observation);
+    }
+
+    /// Adds lines to a build's log.
+    pub(super) fn log(&self, id: &BuildId, lines: &[&str]) {
+        let mut world = self.world();
+        let held = world.builds.get_mut(id).expect("the host has it");
+        held.lines.extend(lines.iter().map(|line| (*line).to_owned()));
     }
 
     pub(super) fn set_image(&self, digest: &str, observation: ImageObservation) {
@@ -161,6 +204,14 @@ impl Shared {
     fn observe(&self, world: &mut World, id: &VmId, observation: VmObservation) {
         let seq = self.bump(world);
         if let Some(held) = world.vms.get_mut(id) {
+            held.report.observation = observation;
+            held.seq = seq;
+        }
+    }
+
+    fn observe_build(&self, world: &mut World, id: &BuildId, observation: BuildObservation) {
+        let seq = self.bump(world);
+        if let Some(held) = world.builds.get_mut(id) {
             held.report.observation = observation;
             held.seq = seq;
         }
@@ -205,7 +256,7 @@ async fn status(State(shared): State<Shared>) -> Response {
         engine: None,
         capacity: Amounts { memory_mib: 1 << 20, cpu_milli: 1 << 20, disk_mib: 1 << 30, slots: 1000 },
         reserved: Amounts::default(),
-        draining: false,
+        draining: world.draining,
     })
 }
 
@@ -230,7 +281,8 @@ async fn watch_page(State(shared): State<Shared>, Query(query): Query<WatchQuery
     let images = world.images.values().filter(|(_, seq)| !empty && news(*seq)).map(|(report, _)| report.clone());
     // What the empty list lacks is told by the next page.
     let seq = if empty { query.after } else { world.seq };
-    let page = WatchPage { seq, resync, vms, images: images.collect() };
+    let builds = world.builds.values().filter(|held| !empty && news(held.seq)).map(|held| held.report.clone());
+    let page = WatchPage { seq, resync, vms, images: images.collect(), builds: builds.collect() };
     world.reply(page)
 }
 
@@ -323,4 +375,81 @@ async fn image(State(shared): State<Shared>, UrlPath(digest): UrlPath<String>) -
         Some((report, _)) => world.reply(report.clone()),
         None => problem(ProblemCode::Unknown),
     }
+}
+
+/// Where a build is that has just been admitted.
+pub(super) const FETCHING: BuildObservation =
+    BuildObservation::Running { phase: BuildPhase::Fetching, step: 0, steps: 0 };
+
+async fn put_build(State(shared): State<Shared>, UrlPath(id): UrlPath<BuildId>, Json(put): Json<PutBuild>) -> Response {
+    let mut world = shared.lock();
+    let held = world.builds.get(&id).map(|held| held.report.generation);
+    let has_context = match &put.source {
+        BuildSource::Context { digest } => world.contexts.contains_key(digest),
+        BuildSource::Git { .. } => true,
+    };
+    let answer = if held == Some(put.generation) {
+        PutBuildAnswer::Already
+    } else if world.deleted_builds.contains(&id) {
+        PutBuildAnswer::StaleGeneration { highest: put.generation }
+    } else if let Some(reason) = world.refusal.clone() {
+        PutBuildAnswer::Unsupported { reason }
+    } else if world.draining {
+        PutBuildAnswer::Draining
+    } else if world.full {
+        PutBuildAnswer::NoCapacity { shortage: Shortage::Memory, free: Amounts::default() }
+    } else if !has_context {
+        PutBuildAnswer::NoContext
+    } else {
+        let report = BuildReport { build_id: id.clone(), generation: put.generation, observation: FETCHING };
+        let seq = shared.bump(&mut world);
+        world.admitted.push(id.clone());
+        world.builds.insert(id, HeldBuild { report, put, lines: Vec::new(), seq });
+        PutBuildAnswer::Admitted
+    };
+    world.reply(answer)
+}
+
+#[derive(Deserialize)]
+struct ContextQuery {
+    digest: String,
+}
+
+async fn put_context(State(shared): State<Shared>, Query(query): Query<ContextQuery>, body: Bytes) -> Response {
+    let mut world = shared.lock();
+    let kept = ContextKept { size_bytes: body.len() as u64 };
+    world.contexts.insert(query.digest, body.to_vec());
+    world.reply(kept)
+}
+
+async fn delete_build(
+    State(shared): State<Shared>,
+    UrlPath(id): UrlPath<BuildId>,
+    Query(_): Query<DeleteQuery>,
+) -> Response {
+    let mut world = shared.lock();
+    world.deleted_builds.push(id.clone());
+    let runs = |held: &HeldBuild| matches!(held.report.observation, BuildObservation::Running { .. });
+    if world.builds.get(&id).is_some_and(runs) {
+        let problem = BuildProblem::new(BuildErrorCode::Cancelled, "It was cancelled.");
+        shared.observe_build(&mut world, &id, BuildObservation::Failed { problem });
+    }
+    world.reply(Accepted {})
+}
+
+/// Pages as a host cuts them: the next one is named only where this one is full.
+async fn build_logs(
+    State(shared): State<Shared>,
+    UrlPath(id): UrlPath<BuildId>,
+    Json(request): Json<LogRequest>,
+) -> Response {
+    let world = shared.lock();
+    let Some(held) = world.builds.get(&id) else { return problem(ProblemCode::Unknown) };
+    let (first, batch) =
+        (request.query.after.map_or(0, |position| position.offset as usize), request.query.batch as usize);
+    let line =
+        |message: &String| LogLine { timestamp: 1, level: "info".into(), message: message.clone(), continues: false };
+    let lines: Vec<_> = held.lines.iter().skip(first).take(batch).map(line).collect();
+    let next = Position { generation: held.report.generation, segment: 1, offset: (first + lines.len()) as u64 };
+    world.reply(LogPage { next: (lines.len() == batch).then_some(next), lines })
 }

@@ -83,7 +83,8 @@ async fn a_failed_image_starts_nothing() {
 
 #[tokio::test]
 async fn every_limit_of_an_account_holds() {
-    let roomy = AccountLimits { vms: 100, cpu: 100, memory_mib: 100_000, volume_gb: 1000, images: 100 };
+    let roomy =
+        AccountLimits { vms: 100, cpu: 100, memory_mib: 100_000, volume_gb: 1000, images: 100, queued_builds: 1 };
     for limits in [
         AccountLimits { vms: 2, ..roomy },
         AccountLimits { cpu: 4, ..roomy },

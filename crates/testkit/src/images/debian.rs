@@ -16,9 +16,9 @@ use crate::process::run;
 /// The app in [`python_app`]'s image.
 const APP: &str = include_str!("../../app/app.py");
 /// What the Python image is made of; apt adds what these need.
-const PACKAGES: [&str; 3] = ["python3", "base-files", "ca-certificates"];
+const PACKAGES: [&str; 5] = ["python3", "base-files", "ca-certificates", "coreutils", "dash"];
 /// Raised when the way in which the cached layers are made changes.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 /// Directories that a merged `/usr` links to.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 
@@ -33,12 +33,18 @@ pub fn busybox(format: Format, compression: Compression) -> Result<Builder> {
         .env(&["PATH=/bin:/usr/bin"]))
 }
 
-/// A web app in Python on port 8080, in three layers, as a user's own image would be. `app/app.py` says what it answers.
-pub fn python_app(format: Format, compression: Compression) -> Result<Builder> {
+/// Python with a shell and the usual tools: what a Dockerfile begins with.
+pub fn python(format: Format, compression: Compression) -> Result<Builder> {
     let mut builder = Builder::new(format);
     for layer in python_layers(compression)? {
         builder = builder.layer(layer);
     }
+    Ok(builder.cmd(&["python3"]).env(&["PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"]))
+}
+
+/// A web app in Python on port 8080, in three layers, as a user's own image would be. `app/app.py` says what it answers.
+pub fn python_app(format: Format, compression: Compression) -> Result<Builder> {
+    let builder = python(format, compression)?;
     let app = [Entry::dir("app"), Entry::program("app/app.py", APP)];
     Ok(builder
         .layer(Layer::new(&app, compression))

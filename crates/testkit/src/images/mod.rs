@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 pub use build::Builder;
 pub use cache::cache_dir;
-pub use debian::{busybox, large, python_app};
+pub use debian::{busybox, large, python, python_app};
 pub use layer::{Entry, Layer, tar};
 
 /// How a layer's tar is packed.

@@ -1,9 +1,9 @@
-//! The OCI runtime configuration of a VM (runtime-spec 1.0.2), made from its image and its specification. Pure.
+//! The OCI runtime configuration of a VM, or of a build's command (runtime-spec 1.0.2). Pure.
 //!
 //! Invariant: no mount source comes from an image or a user, and the first process gets no capability that docker
 //! would not give it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cakework_core::limit;
 use cakework_core::spec::VmSpec;
@@ -16,7 +16,8 @@ pub const VOLUME_PATH: &str = "/data";
 
 /// Processes of one user inside: the guest's `fork` fails long before the sandbox's own threads are refused.
 const GUEST_PROCESSES_MAX: u64 = 2000;
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What a process finds where its image says nothing.
+pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Docker's set without `MKNOD` and `NET_RAW`, which nothing in a sandbox can use.
 const CAPABILITIES: [&str; 12] = [
     "CAP_AUDIT_WRITE",
@@ -58,19 +59,42 @@ pub enum Unstartable {
     EnvTooLarge,
 }
 
-/// Where the VM's parts are on the host.
+/// Where the sandbox's parts are on the host.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
     /// The mounted root.
     pub root: &'a Path,
-    /// The mounted volume.
-    pub volume: Option<&'a Path>,
+    /// What is mounted beside what every sandbox has.
+    pub mounts: &'a [Mount],
     /// The network namespace; `None` makes an empty one.
     pub netns: Option<&'a Path>,
     /// The control group, from its hierarchy's root.
     pub cgroup: &'a Path,
+    /// The sandbox's memory.
+    pub memory_mib: u32,
     /// Open files of one process.
     pub open_files: u64,
+}
+
+/// A mount of one sandbox. Targets are absolute paths inside it, and there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// A directory or file of the host.
+    Bind {
+        /// Where it is on the host.
+        source: PathBuf,
+        /// Where it is seen.
+        target: String,
+        /// Nothing can be written.
+        read_only: bool,
+    },
+    /// A file system in memory.
+    Tmpfs {
+        /// Where it is seen.
+        target: String,
+        /// Its size.
+        size_bytes: u64,
+    },
 }
 
 /// Puts together the first process by docker's rules: entrypoint, then the command that was passed or the image's; the
@@ -118,7 +142,7 @@ pub fn first_process(
 }
 
 /// Sets a variable in place of an earlier one of the same name. One without `=` is dropped: no process could read it.
-fn set(env: &mut Vec<String>, variable: String) {
+pub fn set(env: &mut Vec<String>, variable: String) {
     let Some((name, _)) = variable.split_once('=') else { return };
     let same = |other: &String| other.split_once('=').is_some_and(|(other, _)| other == name);
     match env.iter().position(same) {
@@ -128,7 +152,7 @@ fn set(env: &mut Vec<String>, variable: String) {
 }
 
 /// The content of the bundle's `config.json`.
-pub fn config(process: &FirstProcess, user: &User, spec: &VmSpec, hostname: &str, parts: Parts<'_>) -> Value {
+pub fn config(process: &FirstProcess, user: &User, hostname: &str, parts: Parts<'_>) -> Value {
     // A process that is not root starts with nothing; what it may gain by a set-user-id program is bounded.
     let held: &[&str] = if user.uid == 0 { &CAPABILITIES } else { &[] };
     let limited = |kind: &str, count: u64| json!({"type": kind, "soft": count, "hard": count});
@@ -152,7 +176,7 @@ pub fn config(process: &FirstProcess, user: &User, spec: &VmSpec, hostname: &str
             "rlimits": [limited("RLIMIT_NOFILE", parts.open_files), limited("RLIMIT_NPROC", GUEST_PROCESSES_MAX)],
             "noNewPrivileges": false,
         },
-        "mounts": mounts(spec, parts.volume),
+        "mounts": mounts(parts.memory_mib, parts.mounts),
         "linux": {
             "cgroupsPath": parts.cgroup,
             "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, network],
@@ -160,8 +184,8 @@ pub fn config(process: &FirstProcess, user: &User, spec: &VmSpec, hostname: &str
     })
 }
 
-fn mounts(spec: &VmSpec, volume: Option<&Path>) -> Vec<Value> {
-    let shared_memory = format!("size={}m", spec.memory_mib / 2);
+fn mounts(memory_mib: u32, own: &[Mount]) -> Vec<Value> {
+    let shared_memory = format!("size={}m", memory_mib / 2);
     let mut mounts = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc"}),
         json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=1m"]}),
@@ -169,9 +193,16 @@ fn mounts(spec: &VmSpec, volume: Option<&Path>) -> Vec<Value> {
                "options": ["nosuid", "noexec", "nodev", "mode=1777", shared_memory]}),
         json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}),
     ];
-    if let Some(volume) = volume {
-        mounts.push(json!({"destination": VOLUME_PATH, "type": "bind", "source": volume, "options": ["rw"]}));
-    }
+    mounts.extend(own.iter().map(|mount| match mount {
+        Mount::Bind { source, target, read_only } => {
+            let access = if *read_only { "ro" } else { "rw" };
+            json!({"destination": target, "type": "bind", "source": source, "options": [access]})
+        }
+        Mount::Tmpfs { target, size_bytes } => {
+            json!({"destination": target, "type": "tmpfs", "source": "tmpfs",
+                   "options": ["nosuid", "nodev", "mode=1777", format!("size={size_bytes}")]})
+        }
+    }));
     mounts
 }
 
@@ -243,16 +274,18 @@ mod tests {
     #[test]
     fn only_root_begins_with_capabilities() {
         let process = FirstProcess { args: vec!["a".into()], env: vec![], cwd: "/".into() };
+        let volume = [Mount::Bind { source: "/v".into(), target: VOLUME_PATH.into(), read_only: false }];
         let parts = Parts {
             root: Path::new("/r"),
-            volume: Some(Path::new("/v")),
+            mounts: &volume,
             netns: Some(Path::new("/run/netns/n")),
             cgroup: Path::new("/c/vm"),
+            memory_mib: 256,
             open_files: 1024,
         };
-        let root = config(&process, &user(0), &spec(), "vm", parts);
+        let root = config(&process, &user(0), "vm", parts);
         assert_eq!(root["process"]["capabilities"]["effective"].as_array().map(Vec::len), Some(CAPABILITIES.len()));
-        let other = config(&process, &user(1000), &spec(), "vm", parts);
+        let other = config(&process, &user(1000), "vm", parts);
         assert_eq!(other["process"]["capabilities"]["effective"], json!([]));
         assert_eq!(other["linux"]["namespaces"][4], json!({"type": "network", "path": "/run/netns/n"}));
         assert_eq!(

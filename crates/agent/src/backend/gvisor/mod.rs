@@ -57,6 +57,24 @@ pub enum EngineError {
     },
 }
 
+/// Who writes to what is mounted into a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileAccess {
+    /// Nobody but the sandbox: what it has looked up, it may remember.
+    Exclusive,
+    /// Others too, at the same time.
+    Shared,
+}
+
+impl FileAccess {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// The engine, with the directory in which it keeps its own state.
 #[derive(Debug, Clone)]
 pub struct Gvisor {
@@ -71,9 +89,10 @@ impl Gvisor {
     }
 
     /// The command that starts a sandbox from `bundle` and returns while it runs.
-    pub fn run_command(&self, id: &str, bundle: &Path, pid_file: &Path) -> Vec<String> {
+    pub fn run_command(&self, id: &str, bundle: &Path, pid_file: &Path, access: FileAccess) -> Vec<String> {
         let mut command = vec![self.runsc.display().to_string()];
         command.extend(self.flags());
+        command.push(format!("--file-access-mounts={}", access.as_str()));
         command.extend(["run", "--detach", "--pid-file"].map(str::to_owned));
         command.extend([pid_file.display().to_string(), "--bundle".into(), bundle.display().to_string(), id.into()]);
         command
@@ -151,15 +170,13 @@ impl Gvisor {
             .collect()
     }
 
-    fn flags(&self) -> [String; 7] {
+    fn flags(&self) -> [String; 6] {
         [
             format!("--root={}", self.root.display()),
             format!("--platform={PLATFORM}"),
             "--network=sandbox".into(),
             // Writes go to the VM's own disk, whose size is its limit; a memory overlay would count as memory.
             "--overlay2=none".into(),
-            // Nobody but the sandbox writes to its volume.
-            "--file-access-mounts=exclusive".into(),
             // An open connection must not abort a checkpoint.
             "--net-disconnect-ok".into(),
             "--cpu-num-from-quota".into(),

@@ -1,0 +1,113 @@
+//! Logs of VMs and builds: a page, or with `follow` all of it as server-sent events.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use cakework_api::problem::ErrorCode;
+use cakework_core::logquery::{InvalidQuery, LogQuery, RawQuery};
+use futures_util::Stream;
+use http::HeaderMap;
+
+use super::extract::Params;
+use crate::app::Shared;
+use crate::caller::Caller;
+use crate::error::ApiError;
+use crate::ops::follow::{self, Event, Follower, read_place};
+use crate::ops::logs::{self, Log};
+
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The header by which a client of server-sent events says where it was cut off.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The parameters of every log.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it only describes them")]
+pub(super) struct LogParams {
+    /// Case-insensitive substring.
+    query: Option<String>,
+    /// 50–1000, 100 by default.
+    batch: Option<u32>,
+    /// `oldest_first` (default) or `newest_first`.
+    order: Option<String>,
+    /// The token of the page before.
+    pagination: Option<String>,
+    /// ISO 8601, inclusive.
+    from: Option<String>,
+    /// ISO 8601, inclusive.
+    to: Option<String>,
+    /// `true`: server-sent events instead of a page. `event: log` has a line as its data; `event: end` comes when there
+    /// will be no more. `Last-Event-ID` goes on after the event that it names.
+    follow: Option<bool>,
+}
+
+/// The page or the stream that the parameters ask for.
+pub(super) async fn answer(
+    app: Shared,
+    caller: Caller,
+    log: Log,
+    mut params: Params,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let is_followed = match params.take("follow").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => {
+            return Err(ApiError::field(ErrorCode::InvalidValue, "follow", "`follow` must be `true` or `false`."));
+        }
+    };
+    let [query, batch, order, mut pagination, from, to] =
+        ["query", "batch", "order", "pagination", "from", "to"].map(|name| params.take(name));
+    params.done()?;
+    let mut passed = 0;
+    if let Some(last) = headers.get(LAST_EVENT_ID).filter(|_| is_followed) {
+        let place = last.to_str().ok().and_then(read_place);
+        let (token, lines) = place.ok_or_else(|| invalid_query(InvalidQuery::Pagination))?;
+        (pagination, passed) = (token.map(str::to_owned), lines);
+    }
+    let raw = RawQuery {
+        query: query.as_deref(),
+        batch: batch.as_deref(),
+        order: order.as_deref(),
+        pagination: pagination.as_deref(),
+        from: from.as_deref(),
+        to: to.as_deref(),
+    };
+    let query = LogQuery::parse(raw).map_err(invalid_query)?;
+    if !is_followed {
+        return Ok(Json(logs::page(&app, &caller, &log, query).await?).into_response());
+    }
+    let follower = follow::follow(app, caller, log, query, passed).await?;
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(events(follower)).keep_alive(keep_alive).into_response())
+}
+
+fn events(follower: Follower) -> impl Stream<Item = Result<SseEvent, Infallible>> {
+    futures_util::stream::unfold(follower, |mut follower| async {
+        let event = match follower.next().await? {
+            Event::Line { place, line } => {
+                let data = serde_json::to_string(&line).expect("a line is plain data");
+                SseEvent::default().event("log").id(place).data(data)
+            }
+            Event::End { word } => {
+                SseEvent::default().event("end").data(serde_json::json!({ "status": word }).to_string())
+            }
+        };
+        Some((Ok(event), follower))
+    })
+}
+
+fn invalid_query(error: InvalidQuery) -> ApiError {
+    let (code, field) = match error {
+        InvalidQuery::Query => (ErrorCode::TooLong, "query"),
+        InvalidQuery::Batch => (ErrorCode::OutOfRange, "batch"),
+        InvalidQuery::Order => (ErrorCode::InvalidValue, "order"),
+        InvalidQuery::Pagination => (ErrorCode::InvalidPageToken, "pagination"),
+        InvalidQuery::Date(field) => (ErrorCode::InvalidDate, field),
+        InvalidQuery::Range => (ErrorCode::InvalidDate, "from"),
+    };
+    ApiError::field(code, field, format!("{error}."))
+}

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The demo: a private registry, a Cakework server and a real web app behind a hostname.
+# The demo: a private registry, a Cakework server and a real web app behind a hostname; then the same from source: an
+# image built from files, another from a git server that stands in for GitHub, and the signed webhooks that tell of them.
 #
 #   scripts/demo.sh start    bring everything up, show it, leave it running
 #   scripts/demo.sh stop     end everything and remove it, also what a failed start left
 #
 # All it makes lies in .demo/ of the repository (CAKEWORK_DEMO_DIR). Ports: CAKEWORK_DEMO_API_PORT (8081),
-# CAKEWORK_DEMO_EDGE_PORT (8080), CAKEWORK_DEMO_REGISTRY_PORT (5055). CAKEWORK_DEMO_TOKEN is what the app says.
+# CAKEWORK_DEMO_EDGE_PORT (8080), CAKEWORK_DEMO_REGISTRY_PORT (5055), CAKEWORK_DEMO_GIT_PORT (5056),
+# CAKEWORK_DEMO_WEBHOOK_PORT (5057). CAKEWORK_DEMO_TOKEN is what the apps say.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -16,6 +18,8 @@ data=$dir/data
 api_port=${CAKEWORK_DEMO_API_PORT:-8081}
 edge_port=${CAKEWORK_DEMO_EDGE_PORT:-8080}
 registry_port=${CAKEWORK_DEMO_REGISTRY_PORT:-5055}
+git_port=${CAKEWORK_DEMO_GIT_PORT:-5056}
+webhook_port=${CAKEWORK_DEMO_WEBHOOK_PORT:-5057}
 cakework=${CARGO_TARGET_DIR:-$ROOT/target}/release/cakework
 fixture=${CARGO_TARGET_DIR:-$ROOT/target}/release/fixture
 api=http://localhost:$api_port
@@ -32,8 +36,10 @@ pids_of() {
         case "${words[*]} " in *"$* "*) file=${file#/proc/}; echo "${file%/cmdline}" ;; esac
     done
 }
-server_pids() { pids_of "serve --data-dir $data"; }
+server_pids() { pids_of "serve --config $dir/cakework.toml --data-dir $data"; }
 registry_pids() { pids_of "docker-registry serve $dir/registry.yml"; }
+git_pids() { pids_of "git-server --dir $dir/git"; }
+receiver_pids() { pids_of "webhook_receiver.py 127.0.0.1 $webhook_port"; }
 
 # end_of SECONDS PID...: SIGTERM, a wait, then SIGKILL.
 end_of() {
@@ -74,7 +80,7 @@ field() { jq -er ".$1" "$dir/answer"; }
 
 check_ports() {
     local name port
-    for name in api:$api_port edge:$edge_port registry:$registry_port; do
+    for name in api:$api_port edge:$edge_port registry:$registry_port git:$git_port webhook:$webhook_port; do
         port=${name#*:}
         ! port_taken "$port" || die "port $port is in use already" \
             "stop what listens there (ss -ltnp 'sport = :$port'), or choose another: CAKEWORK_DEMO_$(tr '[:lower:]' '[:upper:]' <<<"${name%:*}")_PORT=…"
@@ -95,10 +101,27 @@ start_registry() {
     child=$! wait_for 15 "the registry" curl -s "http://$registry/v2/"
 }
 
-push_image() { REGISTRY_PASSWORD=$(cat "$dir/registry-password") "$fixture" push app "$registry" demo/hello v1; }
+# push_image KIND NAME TAG
+push_image() { REGISTRY_PASSWORD=$(cat "$dir/registry-password") "$fixture" push "$1" "$registry" "$2" "$3"; }
+
+# A server that builds fetches only from public addresses, and tells only public ones: this one may use this machine's.
+write_config() {
+    cat >"$dir/cakework.toml" <<-TOML
+	[builds]
+	allow = ["127.0.0.0/8", "::1/128"]
+
+	[git]
+	base_url = "https://127.0.0.1:$git_port"
+	ca_file = "$dir/git/ca.pem"
+
+	[webhooks]
+	allow = ["127.0.0.0/8", "::1/128"]
+	TOML
+}
 
 start_server() {
-    setsid "$cakework" serve --data-dir "$data" --listen "127.0.0.1:$api_port" --edge-listen "127.0.0.1:$edge_port" \
+    write_config
+    setsid "$cakework" serve --config "$dir/cakework.toml" --data-dir "$data" --listen "127.0.0.1:$api_port" --edge-listen "127.0.0.1:$edge_port" \
         </dev/null >"$dir/server.out" 2>"$dir/server.log" &
     child=$! wait_for 60 "the server" server_answers || { tail -n 30 "$dir/server.log"; return 1; }
     ! grep 'no VMs:' "$dir/server.out" || return 1
@@ -113,26 +136,99 @@ import_image() {
     field imageId >"$dir/image-id"
 }
 
+# start_vm [NAME]: a VM of the image that $dir/NAMEimage-id names; NAME is empty for the imported one.
 start_vm() {
-    call POST /v1/vm/start "$(jq -n --arg image "$(cat "$dir/image-id")" --arg token "$token" \
+    local name=${1:-}
+    call POST /v1/vm/start "$(jq -n --arg image "$(cat "$dir/${name}image-id")" --arg token "$token" \
         '{imageId: $image, port: 8080, envVars: {TOKEN: $token}}')" || return 1
-    field id >"$dir/vm-id"
+    field id >"$dir/${name}vm-id"
     if [ "$(field state)" = created ]; then
         # The image may still be arriving.
-        call GET "/v1/vm/$(cat "$dir/vm-id")/wait?state=started&timeout=50" || return 1
+        call GET "/v1/vm/$(cat "$dir/${name}vm-id")/wait?state=started&timeout=50" || return 1
     fi
     [ "$(field state)" = started ] || { say "the VM is $(field state): $(cat "$dir/answer")"; return 1; }
-    cp "$dir/answer" "$dir/vm.json"
-    jq -er .hostname "$dir/vm.json" >"$dir/hostname"
+    cp "$dir/answer" "$dir/${name}vm.json"
+    jq -er .hostname "$dir/${name}vm.json" >"$dir/${name}hostname"
 }
+
+# --- builds -------------------------------------------------------------------------------------------------------
+
+# A git server with TLS and a token, and the example's files in a private repository.
+start_git_server() {
+    (umask 077 && head -c 24 /dev/urandom | base64 | tr -d '/+=\n' >"$dir/git-token")
+    GIT_SERVER_TOKEN=$(cat "$dir/git-token") setsid "$fixture" git-server --dir "$dir/git" --port "$git_port" \
+        "demo/hello=$ROOT/examples/hello" </dev/null >"$dir/git.log" 2>&1 &
+    child=$! wait_for 15 "the git server" grep -q '^ready' "$dir/git.log"
+}
+
+start_receiver() {
+    : >"$dir/webhook-secret"
+    WEBHOOK_SECRET_FILE=$dir/webhook-secret setsid python3 "$ROOT/examples/webhook_receiver.py" 127.0.0.1 "$webhook_port" \
+        </dev/null >"$dir/events" 2>"$dir/receiver.log" &
+    child=$! wait_for 15 "the receiver of webhooks" port_taken "$webhook_port" || return 1
+    call POST /v1/webhook "$(jq -n --arg url "http://127.0.0.1:$webhook_port/" '{url: $url, events: ["build.succeeded", "build.failed"]}')" ||
+        return 1
+    (umask 077 && field secret >"$dir/webhook-secret")
+}
+
+# Dockerfiles name the private registry's images: their password is the account's.
+keep_credential() {
+    call POST /v1/registry "$(jq -n --arg host "$registry" --rawfile password "$dir/registry-password" \
+        '{host: $host, username: "AWS", password: $password}')"
+}
+
+build_from_files() {
+    call POST /v1/image/build/files "$(jq -n --rawfile dockerfile "$ROOT/examples/hello/Dockerfile" --arg base "$registry/demo/python:3" \
+        --rawfile main "$ROOT/examples/hello/main.py" --rawfile greeting "$ROOT/examples/hello/greeting.py" \
+        '{dockerfile: $dockerfile, buildArgs: {BASE: $base},
+          files: [{dir: "", name: "main.py", content: $main}, {dir: "", name: "greeting.py", content: $greeting}]}')" || return 1
+    await_build files-
+}
+
+build_from_git() {
+    call POST /v1/image/build/github "$(jq -n --rawfile dockerfile "$ROOT/examples/hello/Dockerfile" --arg base "$registry/demo/python:3" \
+        --rawfile token "$dir/git-token" \
+        '{dockerfile: $dockerfile, buildArgs: {BASE: $base}, token: $token, repository: "demo/hello", branch: "main"}')" || return 1
+    await_build git-
+}
+
+# await_build NAME: polls as the contract's clients do.
+await_build() {
+    local build limit=$((SECONDS + 120))
+    build=$(field buildId)
+    echo "$build" >"$dir/$1build-id"
+    while [ "$(field status)" = created ]; do
+        [ "$SECONDS" -lt "$limit" ] || { say "the build takes too long: $(cat "$dir/answer")"; return 1; }
+        sleep 0.2
+        call GET "/v1/image/build/$build" || return 1
+    done
+    if [ "$(field status)" != succeeded ]; then
+        cat "$dir/answer"
+        call GET "/v1/image/build/$build/logs?batch=1000" && jq -r '.lines[].message' "$dir/answer"
+        return 1
+    fi
+    field imageId >"$dir/$1image-id"
+}
+
+# The receiver prints only what is signed.
+event_came() { jq -se --arg build "$(cat "$dir/$1build-id")" 'any(.[]; .buildId == $build and .imageId != null)' "$dir/events"; }
+await_events() {
+    local name
+    for name in files- git-; do
+        wait_for 20 "the webhook of a build" event_came "$name" || { cat "$dir/receiver.log"; return 1; }
+    done
+}
+
+# start_built NAME: a VM of what was built, and its answer.
+start_built() { start_vm "$1" && call_app "$1"; }
 
 # curl resolves *.localhost itself (RFC 6761); --resolve is for older ones.
 call_app() {
-    local hostname
-    hostname=$(cat "$dir/hostname")
+    local name=${1:-} hostname
+    hostname=$(cat "$dir/${name}hostname")
     curl -sS --fail-with-body --max-time 60 --resolve "$hostname:$edge_port:127.0.0.1" "http://$hostname:$edge_port/" \
-        >"$dir/body" || { cat "$dir/body"; return 1; }
-    grep -q "token=$token" "$dir/body" || { say "the app's answer lacks the token: $(cat "$dir/body")"; return 1; }
+        >"$dir/${name}body" || { cat "$dir/${name}body"; return 1; }
+    grep -q "token=$token" "$dir/${name}body" || { say "the app's answer lacks the token: $(cat "$dir/${name}body")"; return 1; }
 }
 
 read_logs() {
@@ -160,12 +256,22 @@ start() {
     mkdir -p "$dir"
     trap 'failed' EXIT
     step "a private registry (user AWS, a new password)" start_registry
-    step "a Python web app's image, pushed to it" push_image
+    step "a Python web app's image, pushed to it" push_image app demo/hello v1
+    step "a git server with TLS, a token and a repository" start_git_server
     step "cakework serve, and a key" start_server
     step "POST /v1/image/import" import_image
     step "POST /v1/vm/start" start_vm
     step "GET http://$(cut -c1-8 "$dir/hostname")….localhost:$edge_port/" call_app
     step "GET /v1/vm/$(cat "$dir/vm-id")/logs" wait_logs
+    cp "$dir/answer" "$dir/log.json"
+    step "POST /v1/webhook, and who receives it" start_receiver
+    step "an image with Python, pushed to the registry" push_image python demo/python 3
+    step "POST /v1/registry, for Dockerfiles that name it" keep_credential
+    step "POST /v1/image/build/files, until it succeeded" build_from_files
+    step "POST /v1/image/build/github, until it succeeded" build_from_git
+    step "build.succeeded, signed, for both" await_events
+    step "a VM of the image from files, called" start_built files-
+    step "a VM of the image from git, called" start_built git-
     trap - EXIT
     report "$begun"
 }
@@ -177,15 +283,19 @@ report() {
     say "${BOLD}The app said${PLAIN}"
     sed 's/^/  /' "$dir/body"
     say "${BOLD}Its log${PLAIN}"
-    jq -r '.lines[] | "  \(.timestamp / 1000 | floor | todate)  \(.level)  \(.message)"' "$dir/answer"
+    jq -r '.lines[] | "  \(.timestamp / 1000 | floor | todate)  \(.level)  \(.message)"' "$dir/log.json"
+    say "${BOLD}The apps that were built said${PLAIN}"
+    sed 's/^/  /' "$dir/files-body" "$dir/git-body"
     say ""
     say "${GREEN}Running${PLAIN} after $((($(now_ms) - $1) / 1000)) s: VM $vm, isolation $(jq -r '.isolation // "unknown"' "$dir/vm.json")."
     say "  app   http://$hostname:$edge_port/"
+    say "  built http://$(cat "$dir/files-hostname"):$edge_port/  http://$(cat "$dir/git-hostname"):$edge_port/"
     say "  API   $api   (its description: $api/openapi.json)"
     say "  key   $(cat "$dir/key")"
     say "Try:"
     say "  curl http://$hostname:$edge_port/started"
     say "  curl -H 'X-Api-Key: $(cat "$dir/key")' $api/v1/vm/$vm/logs"
+    say "  curl -H 'X-Api-Key: $(cat "$dir/key")' $api/v1/image/build/$(cat "$dir/files-build-id")/logs"
     say "  make demo-stop"
 }
 
@@ -209,13 +319,13 @@ stop_quietly() {
         "$cakework" purge --yes --data-dir "$data" || return 1
     fi
     # shellcheck disable=SC2046
-    end_of 10 $(registry_pids)
+    end_of 10 $(registry_pids) $(git_pids) $(receiver_pids)
     rm -rf --one-file-system "$data" "$dir"
 }
 
 stop() {
     need_root
-    if [ ! -d "$dir" ] && [ -z "$(server_pids)$(registry_pids)" ]; then
+    if [ ! -d "$dir" ] && [ -z "$(server_pids)$(registry_pids)$(git_pids)$(receiver_pids)" ]; then
         say "No demo is there."
         return
     fi

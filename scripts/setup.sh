@@ -5,16 +5,18 @@
 #   scripts/setup.sh --build   also what a build needs
 #   scripts/setup.sh --demo    also what the demo needs
 #   scripts/setup.sh --tests   also what the tests need
+#   scripts/setup.sh --bench   also what the benchmarks compare with
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-build='' demo='' tests=''
+build='' demo='' tests='' bench=''
 for word in "$@"; do
     case $word in
         --build) build=1 ;;
         --demo) build=1 demo=1 ;;
         --tests) build=1 demo=1 tests=1 ;;
-        *) die "unknown option $word" "scripts/setup.sh [--build|--demo|--tests]" ;;
+        --bench) build=1 demo=1 tests=1 bench=1 ;;
+        *) die "unknown option $word" "scripts/setup.sh [--build|--demo|--tests|--bench]" ;;
     esac
 done
 
@@ -95,26 +97,30 @@ want iproute2 "to look at networks"
 want e2fsprogs "each VM's disk is an ext4 file system"
 want util-linux "mounts, loop devices, namespaces"
 want ca-certificates "to trust registries"
+want git "to fetch repositories for builds"
 if [ -n "$build" ]; then
     want gcc "Rust links with it, and SQLite and zstd are C"
     want libc6-dev "the static C library"
     want make "the list of developer commands"
-    want git "the source"
     want curl "to call the API"
 fi
 if [ -n "$demo" ]; then
     want docker-registry "a real registry to import from"
     want apache2-utils "passwords for that registry"
     want jq "to read answers in scripts"
+    want python3 "to receive the demo's webhooks"
 fi
 if [ -n "$tests" ]; then
     want skopeo "the other side of image tests and of the import benchmark"
     want umoci "the same"
-    want crun "the other side of the start benchmark"
     want busybox-static "a small image"
     want socat "listeners and probes of the network tests"
     want iputils-ping "ICMP probes"
     want python3 "servers and clients of the network tests"
+fi
+if [ -n "$bench" ]; then
+    want buildah "the other side of the build benchmark"
+    want runc "a runtime for it that isolates nothing: crun refuses hybrid control groups"
 fi
 
 fresh_lists() { find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mtime -1 2>/dev/null | grep -q .; }

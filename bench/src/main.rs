@@ -6,6 +6,8 @@
 //! It needs root and the packages of `scripts/setup.sh --tests`.
 #![allow(clippy::print_stdout)]
 
+mod build;
+mod buildah;
 mod get;
 mod import;
 mod memory;
@@ -44,6 +46,8 @@ enum What {
     Get,
     /// Memory of the server's processes at rest.
     Memory,
+    /// Builds: a RUN beside `runsc run`, a Dockerfile of six steps beside buildah, cached, changed, and four at once.
+    Build,
 }
 
 #[tokio::main]
@@ -53,6 +57,7 @@ async fn main() -> Result<()> {
         What::Start => start::measure(&args.access, args.runs, args.floor_only).await?,
         What::Import => import::measure(&args.access, args.runs, args.floor_only).await?,
         What::Get => get::measure(&args.access).await?,
+        What::Build => build::measure(&args.access, args.runs).await?,
         What::Memory => memory::measure(&args.access).await?,
     };
     println!("{table}");

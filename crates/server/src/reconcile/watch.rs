@@ -24,7 +24,7 @@ use crate::store::vms::Vm;
 const HOLD: Duration = Duration::from_secs(20);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
-/// Time between two pages that only tell of how far something is.
+/// Time between two pages that only tell of arriving bytes.
 const PROGRESS_STEP: Duration = Duration::from_millis(200);
 
 /// Where the watch of a host stands.
@@ -113,7 +113,7 @@ async fn step(app: &App, place: &mut Option<Place>) -> anyhow::Result<Duration> 
     })
 }
 
-/// Applies a page; answers whether it told of nothing but arriving bytes and builds that go on.
+/// Applies a page; answers whether it told of nothing but arriving bytes. A build's steps are few, and its end is waited for.
 async fn apply(app: &App, at: &Place, page: &Reply<WatchPage>, all: bool) -> anyhow::Result<bool> {
     for report in &page.body.vms {
         apply_vm(app, at, report).await?;
@@ -130,8 +130,7 @@ async fn apply(app: &App, at: &Place, page: &Reply<WatchPage>, all: bool) -> any
         list_images(app, &page.body.images).await?;
     }
     let arriving = |report: &ImageReport| matches!(report.observation, ImageObservation::Pulling { .. });
-    let goes_on = |report: &BuildReport| matches!(report.observation, BuildObservation::Running { .. });
-    Ok(page.body.vms.is_empty() && page.body.images.iter().all(arriving) && page.body.builds.iter().all(goes_on))
+    Ok(page.body.vms.is_empty() && page.body.builds.is_empty() && page.body.images.iter().all(arriving))
 }
 
 async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()> {

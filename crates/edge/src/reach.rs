@@ -23,10 +23,13 @@ use crate::pool::{Pool, Sender};
 use crate::problem::Problem;
 use crate::routes::{Known, Target};
 
-/// Pauses between attempts to connect to a port that does not accept yet, and how long one attempt may take: a packet
-/// to a VM whose network is not up is lost, and the kernel would repeat it only after a second.
-const PAUSE_FIRST: Duration = Duration::from_millis(2);
+/// Pauses between attempts to connect to a port that does not accept yet: a part of the time that was waited already,
+/// within bounds, so that few attempts add little to it.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
+const PAUSE_PART: u32 = 8;
+/// How long a first attempt may take: a packet to a VM whose network is not up is lost, and the kernel would repeat it
+/// only after a second.
 const KNOCK_FIRST: Duration = Duration::from_millis(100);
 
 /// A request that can't be sent twice only takes a connection that was used so recently that the VM has hardly
@@ -198,15 +201,16 @@ impl Reach {
     ) -> Result<Sender, Problem> {
         let Ok(Ok(_turn)) = timeout_at(until, knocking.acquire()).await else { return Err(Problem::VmRefused) };
         let connect = millis(self.limits.connect_ms);
-        let (mut pause, mut patience) = (PAUSE_FIRST, KNOCK_FIRST.min(connect));
+        let (begin, mut patience) = (Instant::now(), KNOCK_FIRST.min(connect));
         loop {
-            match self.dial(place, known, patience).await {
+            let attempt = self.dial(place, known, patience).await;
+            let pause = (begin.elapsed() / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX);
+            match attempt {
                 Ok(sender) => return Ok(sender),
                 Err(Failure::Final(problem)) => return Err(problem),
                 Err(Failure::NotYet(problem)) if Instant::now() + pause >= until => return Err(problem),
                 Err(Failure::NotYet(_)) => sleep(pause).await,
             }
-            pause = (pause * 2).min(PAUSE_MAX);
             patience = (patience * 2).min(connect);
         }
     }

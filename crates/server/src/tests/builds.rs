@@ -7,6 +7,7 @@ use axum::http::Method;
 use cakework_core::build::{BuildErrorCode, BuildState};
 use cakework_core::id::BuildId;
 use cakework_wire::build::{BuildObservation, BuildPhase, BuildProblem, BuildSource, Token};
+use cakework_wire::host::ImageObservation;
 use serde_json::{Value, json};
 
 use super::script::{FETCHING, Host, Loss};
@@ -441,15 +442,19 @@ async fn own_images_are_found_and_others_are_not() {
     let (api, host, key) = with_host(|_| {}).await;
     let bound = api.key_with(|key| key.tenant = Some("ann".into())).await;
     let digest = format!("sha256:{}", "d".repeat(64));
-    let own = api.image_with(|image| image.digest = digest.clone()).await;
-    let anns = api.image_with(|image| image.tenant = Some("ann".into())).await;
-    let bobs = api.image_with(|image| image.tenant = Some("bob".into())).await;
+    // What a host lists is there: an image that its first list lacked would be lost.
+    host.set_image(&digest, ImageObservation::Ready);
+    let of = async |tenant: Option<&str>| {
+        let (digest, tenant) = (digest.clone(), tenant.map(str::to_owned));
+        api.image_with(|image| (image.digest, image.tenant) = (digest, tenant)).await
+    };
+    let (own, anns, bobs) = (of(None).await, of(Some("ann")).await, of(Some("bob")).await);
     let pulling = api.image_with(|image| image.state = ImageState::Pulling).await;
     let stranger = api.stranger().await;
     let from = |image: &str| files(&format!("FROM cakework/{image}"));
     let id = build(&api, &key, "files", from(own.as_str())).await;
     taken(&api, &host, &id).await;
-    assert_eq!(host.world().builds[&id].put.own_images, [(own.to_string(), digest)].into());
+    assert_eq!(host.world().builds[&id].put.own_images, [(own.to_string(), digest.clone())].into());
     for (key, image, tenant, fails) in [
         (&key, own.as_str(), Some("ann"), false),
         (&key, bobs.as_str(), Some("ann"), true),

@@ -109,7 +109,7 @@ pub enum VmState {
     Created,
     /// It runs.
     Started,
-    /// Its end was asked for and goes on.
+    /// A one-time VM's end was asked for and goes on; a cached one does not run and can be started.
     Stopped,
     /// It is over.
     Destroyed,
@@ -134,7 +134,9 @@ impl VmState {
         match self {
             Self::Created => &[lifecycle::VmState::Created],
             Self::Started => &[lifecycle::VmState::Started],
-            Self::Stopped => &[lifecycle::VmState::Stopping, lifecycle::VmState::Destroying],
+            Self::Stopped => {
+                &[lifecycle::VmState::Stopping, lifecycle::VmState::Stopped, lifecycle::VmState::Destroying]
+            }
             Self::Destroyed => &[lifecycle::VmState::Destroyed],
         }
     }
@@ -145,7 +147,9 @@ impl From<lifecycle::VmState> for VmState {
         match state {
             lifecycle::VmState::Created => Self::Created,
             lifecycle::VmState::Started => Self::Started,
-            lifecycle::VmState::Stopping | lifecycle::VmState::Destroying => Self::Stopped,
+            lifecycle::VmState::Stopping | lifecycle::VmState::Stopped | lifecycle::VmState::Destroying => {
+                Self::Stopped
+            }
             lifecycle::VmState::Destroyed => Self::Destroyed,
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod build;
+pub mod cached;
 pub mod egress;
 pub mod fairness;
 pub mod id;

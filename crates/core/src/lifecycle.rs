@@ -1,19 +1,43 @@
 //! The life of a VM as the api records it, and the only function that may change it.
 //!
 //! ```text
+//!  one-time:
 //!            HostStarted            StopAsked              DeadlinePassed
 //!  Created ---------------> Started -----------> Stopping ---------------> Destroying
 //!     |  \                     |                    |                          |
 //!     |   `--- StopAsked, DeadlinePassed ---------> |                          |
 //!     |                        |                    |                          |
 //!     `-- HostEnded, Refused, HostLost (from every state) ------------> Destroyed
+//!
+//!  cached:
+//!            StartAsked           HostStarted           StopAsked
+//!  Stopped ------------> Created ------------> Started -----------> Stopping
+//!     ^                     |                     |                    |
+//!     `---- HostStopped, Refused, HostLost -------+--------------------'
+//!
+//!  DestroyAsked, from every state ---> Destroying --- HostEnded, Refused, HostLost ---> Destroyed
 //! ```
-//! The record is *intent and observation*: `Stopping` and `Destroying` say what is wanted of the host, `Started`
-//! and `Destroyed` what the host reported. The store applies a [`Change`] by compare-and-set on the old state and
-//! the generation; whoever loses reads again. `Created`, `Stopping` and `Destroying` are transient: each has a
-//! deadline, after which [`VmEvent::DeadlinePassed`] is applied.
+//! The record is *intent and observation*: `Created`, `Stopping` and `Destroying` say what is wanted of the host,
+//! `Started`, `Stopped` and `Destroyed` what the host reported. The store applies a [`Change`] by compare-and-set on the
+//! old state and the generation; whoever loses reads again. `Created`, `Stopping` and `Destroying` are transient: each
+//! has a deadline, after which [`VmEvent::DeadlinePassed`] is applied.
 
 use serde::{Deserialize, Serialize};
+
+/// What a VM is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VmKind {
+    /// It runs once; its end is the end of all of it but its log.
+    Once,
+    /// It starts again, each time from its prepared state.
+    Cached,
+}
+
+impl VmKind {
+    /// Both, for tests.
+    pub const ALL: [Self; 2] = [Self::Once, Self::Cached];
+}
 
 /// What the api has on record of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,10 +45,12 @@ use serde::{Deserialize, Serialize};
 pub enum VmState {
     /// Wanted, not running yet: its image may still arrive.
     Created,
-    /// Its sandbox runs.
+    /// Its sandbox runs, or sleeps and wakes by itself.
     Started,
     /// Its end was asked for; the process may still answer the stop signal.
     Stopping,
+    /// A cached one that does not run, and can be started.
+    Stopped,
     /// It is to end now, without grace.
     Destroying,
     /// It is over.
@@ -33,7 +59,8 @@ pub enum VmState {
 
 impl VmState {
     /// Every state, for tests and queries.
-    pub const ALL: [Self; 5] = [Self::Created, Self::Started, Self::Stopping, Self::Destroying, Self::Destroyed];
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Started, Self::Stopping, Self::Stopped, Self::Destroying, Self::Destroyed];
 
     /// The word stored in the database.
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +68,7 @@ impl VmState {
             Self::Created => "created",
             Self::Started => "started",
             Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
             Self::Destroying => "destroying",
             Self::Destroyed => "destroyed",
         }
@@ -50,7 +78,7 @@ impl VmState {
     pub const fn is_transient(self) -> bool {
         match self {
             Self::Created | Self::Stopping | Self::Destroying => true,
-            Self::Started | Self::Destroyed => false,
+            Self::Started | Self::Stopped | Self::Destroyed => false,
         }
     }
 }
@@ -71,14 +99,20 @@ pub struct UnknownState;
 /// What can happen to a VM, as the api sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VmEvent {
+    /// Its owner, or a request to its hostname, wants a cached one to run.
+    StartAsked,
     /// Its host reported that the sandbox runs.
     HostStarted,
-    /// Its host reported its end.
+    /// Its host reported that a cached one's run is over.
+    HostStopped,
+    /// Its host reported its end: nothing of it is left there but its log.
     HostEnded,
     /// No host took it, or its image failed.
     Refused,
-    /// Its owner asked for its end.
+    /// Its owner asked for its run's end: for a one-time VM, that is its own.
     StopAsked,
+    /// Its owner asked for its end, now.
+    DestroyAsked,
     /// The deadline of a transient state passed.
     DeadlinePassed,
     /// Its host came back as a new incarnation: what ran there is gone.
@@ -87,8 +121,17 @@ pub enum VmEvent {
 
 impl VmEvent {
     /// Every event, for tests.
-    pub const ALL: [Self; 6] =
-        [Self::HostStarted, Self::HostEnded, Self::Refused, Self::StopAsked, Self::DeadlinePassed, Self::HostLost];
+    pub const ALL: [Self; 9] = [
+        Self::StartAsked,
+        Self::HostStarted,
+        Self::HostStopped,
+        Self::HostEnded,
+        Self::Refused,
+        Self::StopAsked,
+        Self::DestroyAsked,
+        Self::DeadlinePassed,
+        Self::HostLost,
+    ];
 }
 
 /// The answer of [`transition`].
@@ -101,21 +144,38 @@ pub enum Change {
 }
 
 /// The next state of a VM. Total: every event is legal in every state, so that asking for an end never fails.
-pub const fn transition(state: VmState, event: VmEvent) -> Change {
+pub const fn transition(kind: VmKind, state: VmState, event: VmEvent) -> Change {
     use Change::{Stay, To};
-    use VmEvent::{DeadlinePassed, HostEnded, HostLost, HostStarted, Refused, StopAsked};
-    use VmState::{Created, Destroyed, Destroying, Started, Stopping};
+    use VmEvent::{
+        DeadlinePassed, DestroyAsked, HostEnded, HostLost, HostStarted, HostStopped, Refused, StartAsked, StopAsked,
+    };
+    use VmState::{Created, Destroyed, Destroying, Started, Stopped, Stopping};
+    // Where a run leads that is over: a one-time VM has only the one.
+    let rest = match kind {
+        VmKind::Once => Destroyed,
+        VmKind::Cached => Stopped,
+    };
     match (state, event) {
+        (Destroyed, _) => Stay,
+        (Destroying, HostEnded | Refused | HostLost) => To(Destroyed),
+        (Destroying, _) => Stay,
+        (_, DestroyAsked) => To(Destroying),
+        (_, HostEnded) => To(Destroyed),
+        (Stopped, StartAsked) => To(Created),
+        (Stopped, _) => Stay,
         (Created, HostStarted) => To(Started),
         (Created, StopAsked | DeadlinePassed) => To(Stopping),
+        (Created | Stopping, Refused | HostStopped | HostLost) => To(rest),
+        (Created, StartAsked) => Stay,
         (Started, StopAsked) => To(Stopping),
-        (Started, HostStarted | Refused | DeadlinePassed) => Stay,
-        (Stopping, DeadlinePassed) => To(Destroying),
-        (Stopping, HostStarted | StopAsked) => Stay,
-        (Destroying, HostStarted | StopAsked | DeadlinePassed) => Stay,
-        (Created | Stopping | Destroying, HostEnded | Refused | HostLost) => To(Destroyed),
-        (Started, HostEnded | HostLost) => To(Destroyed),
-        (Destroyed, HostStarted | HostEnded | Refused | StopAsked | DeadlinePassed | HostLost) => Stay,
+        (Started, HostStopped | HostLost) => To(rest),
+        (Started, StartAsked | HostStarted | Refused | DeadlinePassed) => Stay,
+        // A cached one's host is asked again, for an end without grace: what is on its disk stays.
+        (Stopping, DeadlinePassed) => match kind {
+            VmKind::Once => To(Destroying),
+            VmKind::Cached => Stay,
+        },
+        (Stopping, StartAsked | HostStarted | StopAsked) => Stay,
     }
 }
 
@@ -173,8 +233,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn after(state: VmState, event: VmEvent) -> VmState {
-        match transition(state, event) {
+    fn after(kind: VmKind, state: VmState, event: VmEvent) -> VmState {
+        match transition(kind, state, event) {
             Change::To(next) => next,
             Change::Stay => state,
         }
@@ -182,28 +242,53 @@ mod tests {
 
     #[test]
     fn an_end_can_be_reached_from_every_state() {
-        for state in VmState::ALL {
-            assert_eq!(after(state, VmEvent::HostEnded), VmState::Destroyed, "{state:?}");
-            assert_eq!(after(state, VmEvent::HostLost), VmState::Destroyed, "{state:?}");
-            let asked = after(state, VmEvent::StopAsked);
+        for (kind, state) in VmKind::ALL.into_iter().flat_map(|kind| VmState::ALL.map(|state| (kind, state))) {
+            assert_eq!(after(kind, state, VmEvent::HostEnded), VmState::Destroyed, "{state:?}");
+            let destroying = after(kind, state, VmEvent::DestroyAsked);
+            assert!(matches!(destroying, VmState::Destroying | VmState::Destroyed), "{state:?} → {destroying:?}");
+            let asked = after(kind, state, VmEvent::StopAsked);
             assert!(!matches!(asked, VmState::Created | VmState::Started), "{state:?} → {asked:?}");
+            let lost = after(kind, state, VmEvent::HostLost);
+            assert!(!lost.is_transient() && lost != VmState::Started, "{state:?} → {lost:?}");
         }
     }
 
     #[test]
-    fn transient_states_leave_by_their_deadline() {
+    fn transient_states_leave_by_their_deadline_or_are_asked_again() {
         for state in VmState::ALL.into_iter().filter(|state| state.is_transient()) {
-            let next = after(state, VmEvent::DeadlinePassed);
+            let next = after(VmKind::Once, state, VmEvent::DeadlinePassed);
             assert!(next != state || state == VmState::Destroying, "{state:?}");
         }
-        assert_eq!(transition(VmState::Started, VmEvent::DeadlinePassed), Change::Stay);
+        for kind in VmKind::ALL {
+            for state in [VmState::Started, VmState::Stopped] {
+                assert_eq!(transition(kind, state, VmEvent::DeadlinePassed), Change::Stay);
+            }
+        }
     }
 
     #[test]
     fn a_start_is_seen_only_once() {
-        assert_eq!(transition(VmState::Created, VmEvent::HostStarted), Change::To(VmState::Started));
-        for state in [VmState::Started, VmState::Stopping, VmState::Destroying, VmState::Destroyed] {
-            assert_eq!(transition(state, VmEvent::HostStarted), Change::Stay, "{state:?}");
+        for kind in VmKind::ALL {
+            assert_eq!(transition(kind, VmState::Created, VmEvent::HostStarted), Change::To(VmState::Started));
+            for state in VmState::ALL.into_iter().filter(|state| *state != VmState::Created) {
+                assert_eq!(transition(kind, state, VmEvent::HostStarted), Change::Stay, "{state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_cached_vm_rests_and_only_a_start_ends_its_rest() {
+        for state in VmState::ALL {
+            for event in VmEvent::ALL {
+                let once = after(VmKind::Once, state, event);
+                assert!(once != VmState::Stopped || state == VmState::Stopped, "{state:?} {event:?}");
+                if after(VmKind::Cached, state, event) == VmState::Created && state != VmState::Created {
+                    assert_eq!((state, event), (VmState::Stopped, VmEvent::StartAsked));
+                }
+            }
+        }
+        for state in [VmState::Created, VmState::Started, VmState::Stopping] {
+            assert_eq!(after(VmKind::Cached, state, VmEvent::HostStopped), VmState::Stopped);
         }
     }
 
@@ -215,12 +300,12 @@ mod tests {
         assert_eq!("STARTED".parse::<VmState>(), Err(UnknownState));
     }
 
-    /// How near the end a state is: no event leads back.
+    /// How near the end a one-time VM's state is: no event leads back.
     fn rank(state: VmState) -> u8 {
         match state {
             VmState::Created => 0,
             VmState::Started => 1,
-            VmState::Stopping => 2,
+            VmState::Stopping | VmState::Stopped => 2,
             VmState::Destroying => 3,
             VmState::Destroyed => 4,
         }
@@ -231,8 +316,18 @@ mod tests {
         fn no_story_leads_back(events in proptest::collection::vec(0..VmEvent::ALL.len(), 0..30)) {
             let mut state = VmState::Created;
             for event in events {
-                let next = after(state, VmEvent::ALL[event]);
+                let next = after(VmKind::Once, state, VmEvent::ALL[event]);
                 prop_assert!(rank(next) >= rank(state));
+                state = next;
+            }
+        }
+
+        #[test]
+        fn what_is_destroyed_stays_so(events in proptest::collection::vec(0..VmEvent::ALL.len(), 0..30)) {
+            let mut state = VmState::Stopped;
+            for event in events {
+                let next = after(VmKind::Cached, state, VmEvent::ALL[event]);
+                prop_assert!(!matches!(state, VmState::Destroying | VmState::Destroyed) || rank(next) >= rank(state));
                 state = next;
             }
         }

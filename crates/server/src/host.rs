@@ -89,7 +89,7 @@ impl HostClient {
         id: &VmId,
         generation: Generation,
     ) -> Result<Reply<Accepted>, HostError> {
-        let request = self.request(Method::POST, &format!("vms/{id}/stop")).json(&EndVm { generation });
+        let request = self.request(Method::POST, &format!("vms/{id}/stop")).json(&EndVm { generation, now: false });
         of(host, call(request, SHORT).await?)
     }
 

@@ -7,6 +7,8 @@
 //! | `GET /v1/watch?after=SEQ&wait_ms=MS` | | [`WatchPage`] |
 //! | `PUT /v1/vms/{vmId}` | [`PutVm`] | [`PutVmAnswer`] |
 //! | `POST /v1/vms/{vmId}/stop` | [`EndVm`] | [`Accepted`] |
+//! | `POST /v1/vms/{vmId}/sleep` | [`SleepVm`] | [`SleepAnswer`] |
+//! | `POST /v1/vms/{vmId}/wake` | [`WakeVm`] | [`VmReport`] |
 //! | `DELETE /v1/vms/{vmId}?generation=N` | | [`Accepted`] |
 //! | `POST /v1/vms/{vmId}/logs` | [`LogRequest`] | [`LogPage`] |
 //! | `POST /v1/images/resolve` | [`ResolveImage`] | [`ResolvedImage`] |
@@ -22,6 +24,7 @@
 use std::net::Ipv4Addr;
 
 use cakework_core::admission::{Amounts, Shortage};
+use cakework_core::cached::{CachedSpec, Start};
 use cakework_core::id::{Generation, HostId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::Exit;
@@ -40,6 +43,8 @@ pub const PROTOCOL_OLDEST: u32 = 1;
 pub const PROTOCOL_HEADER: &str = "cakework-protocol";
 /// Longest time that a watch is held, in milliseconds.
 pub const WATCH_WAIT_MAX_MS: u64 = 30_000;
+/// Longest time that a wake is held, in milliseconds.
+pub const WAKE_WAIT_MAX_MS: u64 = 10_000;
 
 /// An answer of the agent, with the host and the life of the host that gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +138,22 @@ pub struct PutVm {
     pub timeout_ms: Option<u64>,
     /// Time left for its image to arrive and its sandbox to run.
     pub start_remaining_ms: u64,
+    /// A cached VM; absent, it runs once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<PutCached>,
+}
+
+/// What is wanted of a cached VM. It is put again, with a higher generation, for each of its runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PutCached {
+    /// What it is to be.
+    pub spec: CachedSpec,
+    /// `true`: this placement is a run. `false`: the host only holds it, and makes it ready.
+    pub run: bool,
+    /// How long the answer may wait for the run, so that a fast one needs no second message.
+    #[serde(default)]
+    pub wait_ms: u64,
 }
 
 /// The agent's answer to [`PutVm`].
@@ -140,9 +161,17 @@ pub struct PutVm {
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum PutVmAnswer {
     /// Its share of the host is reserved, on disk, and its driver is on the way.
-    Admitted,
-    /// This placement was admitted before; a report says where it is.
-    Already,
+    Admitted {
+        /// Where a cached one is that was waited for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        now: Option<VmObservation>,
+    },
+    /// This placement was admitted before.
+    Already {
+        /// Where a cached one is that was waited for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        now: Option<VmObservation>,
+    },
     /// The host has seen a later placement of this VM, or a tombstone for this one.
     StaleGeneration {
         /// The highest generation seen.
@@ -170,6 +199,46 @@ pub enum PutVmAnswer {
 pub struct EndVm {
     /// The placement that is to end; earlier ones too.
     pub generation: Generation,
+    /// Without grace. A cached VM's run ends so and the VM stays.
+    #[serde(default)]
+    pub now: bool,
+}
+
+/// Wants a running cached VM to sleep: it is paused where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SleepVm {
+    /// The run.
+    pub generation: Generation,
+    /// Only where it was idle for so long: no exec, and its CPU use under a floor.
+    #[serde(default)]
+    pub idle_ms: Option<u64>,
+    /// Its memory is written to the disk and its sandbox ends.
+    #[serde(default)]
+    pub spill: bool,
+}
+
+/// The agent's answer to [`SleepVm`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "result")]
+pub enum SleepAnswer {
+    /// It sleeps.
+    Asleep,
+    /// It goes on: it was not idle.
+    Busy {
+        /// What it does.
+        reason: String,
+    },
+    /// This run does not run.
+    NotRunning,
+}
+
+/// Wants a sleeping cached VM to go on. Held until it does, within [`WAKE_WAIT_MAX_MS`]; one that runs is answered at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeVm {
+    /// The run.
+    pub generation: Generation,
 }
 
 /// The request is on record and will be done, also over a restart of the agent.
@@ -186,6 +255,19 @@ pub enum VmObservation {
     Running {
         /// The address that the edge of this host reaches it by.
         address: Ipv4Addr,
+        /// How a cached one started.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start: Option<Start>,
+    },
+    /// A cached one's run is held, and goes on where it is when it is woken.
+    Asleep {
+        /// Its memory is on the disk, and nothing of it runs.
+        spilled: bool,
+    },
+    /// A cached one does not run and can be started.
+    Stopped {
+        /// How its last run ended; `None` before the first.
+        exit: Option<Exit>,
     },
     /// Its end was asked for, or its sandbox is gone and its resources are being given back.
     Ending,
@@ -355,7 +437,7 @@ mod tests {
         let report = VmReport {
             vm_id: "e784996f346483".parse().expect("an id"),
             generation: Generation(2),
-            observation: VmObservation::Running { address: Ipv4Addr::new(10, 64, 0, 1) },
+            observation: VmObservation::Running { address: Ipv4Addr::new(10, 64, 0, 1), start: None },
         };
         let json = serde_json::to_value(&report).expect("plain data");
         assert_eq!(

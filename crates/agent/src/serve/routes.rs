@@ -154,7 +154,8 @@ async fn put_vm(
 }
 
 async fn stop_vm(Shared(state): Shared<Arc<State>>, Path(vm): Path<VmId>, Body(end): Body<EndVm>) -> Answer<Accepted> {
-    state.registry.end(vm, end.generation, Ask::Stop).await?;
+    let ask = if end.now { Ask::Kill } else { Ask::Stop };
+    state.registry.end(vm, end.generation, ask).await?;
     state.reply(Accepted {})
 }
 

@@ -118,7 +118,7 @@ impl Record {
     pub fn report(&self, vm: &VmId) -> VmReport {
         let observation = match (self.phase, self.address) {
             (Phase::Admitted | Phase::Preparing, _) | (Phase::Running, None) => VmObservation::Starting,
-            (Phase::Running, Some(address)) => VmObservation::Running { address },
+            (Phase::Running, Some(address)) => VmObservation::Running { address, start: None },
             (Phase::Stopping | Phase::Cleaning, _) => VmObservation::Ending,
             (Phase::Ended, _) => {
                 VmObservation::Ended { exit: self.exit.clone().unwrap_or(Exit::only(ExitReason::Unknown)) }

@@ -252,7 +252,7 @@ impl Registry {
         }
         self.inner.parts.board.vm(record.report(&vm));
         self.drive(vm, dir, assignment, record, false);
-        Ok(Admission::Answer(PutVmAnswer::Admitted))
+        Ok(Admission::Answer(PutVmAnswer::Admitted { now: None }))
     }
 
     fn ask(&self, vm: &VmId, generation: Generation, ask: Ask) -> Result<(), AgentProblem> {
@@ -332,7 +332,7 @@ impl Inner {
                 return Some(Admission::Answer(PutVmAnswer::StaleGeneration { highest: entry.highest }));
             }
             if put.generation == entry.highest {
-                return Some(Admission::Answer(PutVmAnswer::Already));
+                return Some(Admission::Answer(PutVmAnswer::Already { now: None }));
             }
         }
         if let Some(reason) = self.refusal.clone().or_else(|| unsupported(&put.spec)) {

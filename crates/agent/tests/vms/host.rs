@@ -185,7 +185,7 @@ impl Host {
     pub async fn admit(&self, spec: VmSpec, timeout_ms: Option<u64>) -> VmId {
         let vm = VmId::mint(&mut rand::rng());
         let put = PutVm { timeout_ms, ..put(1, spec) };
-        assert_eq!(self.put(&vm, &put).await, PutVmAnswer::Admitted);
+        assert_eq!(self.put(&vm, &put).await, PutVmAnswer::Admitted { now: None });
         vm
     }
 
@@ -221,9 +221,12 @@ impl Host {
     /// Waits until a VM runs; gives its address.
     pub async fn running(&self, vm: &VmId) -> Ipv4Addr {
         self.until("the VM runs", async || match self.report(vm).await?.observation {
-            VmObservation::Running { address } => Some(address),
+            VmObservation::Running { address, .. } => Some(address),
             VmObservation::Ended { exit } => panic!("it ended: {exit:?}"),
-            VmObservation::Starting | VmObservation::Ending => None,
+            VmObservation::Starting
+            | VmObservation::Asleep { .. }
+            | VmObservation::Stopped { .. }
+            | VmObservation::Ending => None,
         })
         .await
     }
@@ -361,7 +364,7 @@ pub fn spec(digest: &str, script: &str) -> VmSpec {
 
 /// A placement without an end.
 pub fn put(generation: u64, spec: VmSpec) -> PutVm {
-    PutVm { generation: Generation(generation), spec, timeout_ms: None, start_remaining_ms: 60_000 }
+    PutVm { generation: Generation(generation), spec, timeout_ms: None, start_remaining_ms: 60_000, cached: None }
 }
 
 /// The body of an answer.

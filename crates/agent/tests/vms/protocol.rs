@@ -22,7 +22,8 @@ async fn the_last_memory_is_promised_once() {
     let (one, other) = tokio::join!(host.put(&vms[0], &wanted), host.put(&vms[1], &wanted));
     let refused = |answer: &PutVmAnswer| matches!(answer, PutVmAnswer::NoCapacity { shortage: Shortage::Memory, free } if free.memory_mib == 0);
     assert!(
-        (one == PutVmAnswer::Admitted && refused(&other)) || (other == PutVmAnswer::Admitted && refused(&one)),
+        (one == PutVmAnswer::Admitted { now: None } && refused(&other))
+            || (other == PutVmAnswer::Admitted { now: None } && refused(&one)),
         "{one:?} {other:?}"
     );
     // What was promised stays so over a restart of the agent, and comes back with a VM's end.
@@ -41,8 +42,8 @@ async fn earlier_placements_and_buried_ones_are_refused_also_after_a_restart() {
     let mut host = Host::started().await;
     let waiting = || spec(DIGEST, "true");
     let vm = VmId::mint(&mut rand::rng());
-    assert_eq!(host.put(&vm, &put(3, waiting())).await, PutVmAnswer::Admitted);
-    assert_eq!(host.put(&vm, &put(3, waiting())).await, PutVmAnswer::Already);
+    assert_eq!(host.put(&vm, &put(3, waiting())).await, PutVmAnswer::Admitted { now: None });
+    assert_eq!(host.put(&vm, &put(3, waiting())).await, PutVmAnswer::Already { now: None });
     assert_eq!(host.put(&vm, &put(2, waiting())).await, PutVmAnswer::StaleGeneration { highest: Generation(3) });
     let unknown = VmId::mint(&mut rand::rng());
     host.delete(&unknown, 2).await;
@@ -51,7 +52,7 @@ async fn earlier_placements_and_buried_ones_are_refused_also_after_a_restart() {
     host.kill();
     host.start().await;
     assert_eq!(host.put(&vm, &put(2, waiting())).await, PutVmAnswer::StaleGeneration { highest: Generation(3) });
-    assert_eq!(host.put(&vm, &put(3, waiting())).await, PutVmAnswer::Already);
+    assert_eq!(host.put(&vm, &put(3, waiting())).await, PutVmAnswer::Already { now: None });
     for generation in [1, 2] {
         let answer = host.put(&unknown, &put(generation, waiting())).await;
         assert_eq!(answer, PutVmAnswer::StaleGeneration { highest: Generation(2) });
@@ -59,8 +60,8 @@ async fn earlier_placements_and_buried_ones_are_refused_also_after_a_restart() {
     assert!(matches!(host.report(&unknown).await.expect("a report").observation, VmObservation::Ended { .. }));
     assert_eq!(host.report(&vm).await.expect("a report").observation, VmObservation::Starting);
     // A later placement ends the earlier one, and takes its place.
-    assert_eq!(host.put(&vm, &put(4, waiting())).await, PutVmAnswer::Admitted);
-    assert_eq!(host.put(&unknown, &put(3, waiting())).await, PutVmAnswer::Admitted);
+    assert_eq!(host.put(&vm, &put(4, waiting())).await, PutVmAnswer::Admitted { now: None });
+    assert_eq!(host.put(&unknown, &put(3, waiting())).await, PutVmAnswer::Admitted { now: None });
 }
 
 #[tokio::test]
@@ -68,7 +69,7 @@ async fn a_vm_whose_image_does_not_come_ends_by_its_own_deadline() {
     let mut host = Host::started().await;
     let late = VmId::mint(&mut rand::rng());
     let wanted = PutVm { start_remaining_ms: 1500, ..put(1, spec(DIGEST, "true")) };
-    assert_eq!(host.put(&late, &wanted).await, PutVmAnswer::Admitted);
+    assert_eq!(host.put(&late, &wanted).await, PutVmAnswer::Admitted { now: None });
     // The deadline goes on while no agent looks.
     host.kill();
     host.start().await;

@@ -71,7 +71,7 @@ fn target(vm: &Vm) -> Option<Target> {
         (VmState::Created, _) => Target::Starting,
         (VmState::Started, Some(address)) => Target::Ready(SocketAddr::from((address, port))),
         (VmState::Started, None) => Target::Starting,
-        (VmState::Stopping | VmState::Destroying | VmState::Destroyed, _) => Target::Stopped,
+        (VmState::Stopping | VmState::Stopped | VmState::Destroying | VmState::Destroyed, _) => Target::Stopped,
     })
 }
 

@@ -95,7 +95,7 @@ pub(crate) async fn place(app: &App, id: &VmId) -> anyhow::Result<Placed> {
             Err(HostError::Away(why)) => return Ok(Placed::Unsure(why)),
         };
         last = match reply.body {
-            PutVmAnswer::Admitted | PutVmAnswer::Already => {
+            PutVmAnswer::Admitted { .. } | PutVmAnswer::Already { .. } => {
                 return confirm(app, &vm, &host, &reply.incarnation, status.body.isolation).await;
             }
             PutVmAnswer::StaleGeneration { highest } => {
@@ -171,5 +171,5 @@ fn wish(app: &App, vm: &Vm) -> anyhow::Result<PutVm> {
     }
     let end_ms = vm.deadline_ms.unwrap_or(0).saturating_sub(START_MARGIN_MS);
     let start_remaining_ms = end_ms.saturating_sub(now_ms());
-    Ok(PutVm { generation: vm.generation, spec, timeout_ms: vm.timeout_ms, start_remaining_ms })
+    Ok(PutVm { generation: vm.generation, spec, timeout_ms: vm.timeout_ms, start_remaining_ms, cached: None })
 }

@@ -76,7 +76,7 @@ async fn act(app: &App, vm: Vm) -> anyhow::Result<()> {
         VmState::Created => start(app, &vm).await?,
         VmState::Stopping => end(app, &vm, false).await?,
         VmState::Destroying => end(app, &vm, true).await?,
-        VmState::Started | VmState::Destroyed => None,
+        VmState::Started | VmState::Stopped | VmState::Destroyed => None,
     };
     if let Some(next_ms) = next_ms {
         app.store.due_at(&vm.id, next_ms.min(vm.deadline_ms.unwrap_or(u64::MAX)).max(now_ms + 1)).await?;

@@ -150,8 +150,9 @@ async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()
         }
     }
     let (event, facts) = match &report.observation {
-        VmObservation::Starting | VmObservation::Ending => return Ok(()),
-        VmObservation::Running { address } => {
+        VmObservation::Starting | VmObservation::Ending | VmObservation::Asleep { .. } => return Ok(()),
+        VmObservation::Stopped { exit } => (VmEvent::HostStopped, Facts { exit: exit.clone(), ..Facts::default() }),
+        VmObservation::Running { address, .. } => {
             (VmEvent::HostStarted, Facts { address: Some(*address), ..Facts::default() })
         }
         VmObservation::Ended { exit } => (VmEvent::HostEnded, Facts::exit(exit.clone())),
@@ -187,7 +188,7 @@ async fn list_vms(app: &App, at: &Place, reports: &[VmReport]) -> anyhow::Result
                 app.pokes.vms.notify_one();
             }
             VmState::Started => tracing::error!(vm = %vm.id, "the host does not list a VM that ran there"),
-            VmState::Stopping | VmState::Destroying | VmState::Destroyed => {}
+            VmState::Stopping | VmState::Stopped | VmState::Destroying | VmState::Destroyed => {}
         }
     }
     Ok(())

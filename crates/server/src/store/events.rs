@@ -95,6 +95,7 @@ pub(super) async fn record_vm(
 ) -> Result<(), StoreError> {
     let kind = match next {
         VmState::Started => EventKind::VmStarted,
+        VmState::Stopped => EventKind::VmStopped,
         VmState::Destroyed => EventKind::VmDestroyed,
         VmState::Created | VmState::Stopping | VmState::Destroying => return Ok(()),
     };

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use cakework_core::id::{Generation, HostId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
-use cakework_core::lifecycle::{Change, Exit, ExitReason, VmEvent, VmState, transition};
+use cakework_core::lifecycle::{Change, Exit, ExitReason, VmEvent, VmKind, VmState, transition};
 use sqlx::{Sqlite, Transaction};
 
 use super::build_changes::lose_builds;
@@ -189,7 +189,7 @@ impl Store {
 fn timers(vm: &Vm, next: VmState, now_ms: u64) -> (Option<u64>, Option<u64>) {
     match next {
         VmState::Created => (vm.deadline_ms, vm.due_ms),
-        VmState::Started | VmState::Destroyed => (None, None),
+        VmState::Started | VmState::Stopped | VmState::Destroyed => (None, None),
         VmState::Stopping => (Some(now_ms + vm.spec.stop_grace_ms + STOP_MARGIN_MS), Some(now_ms)),
         VmState::Destroying => (Some(now_ms + DESTROY_DEADLINE_MS), Some(now_ms)),
     }
@@ -202,7 +202,7 @@ async fn apply_to(
     facts: &Facts,
     now_ms: u64,
 ) -> Result<Option<VmState>, StoreError> {
-    let next = match transition(vm.state, event) {
+    let next = match transition(VmKind::Once, vm.state, event) {
         Change::To(next) => next,
         Change::Stay => return Ok(None),
     };

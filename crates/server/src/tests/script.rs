@@ -232,7 +232,7 @@ fn problem(code: ProblemCode) -> Response {
     (StatusCode::NOT_FOUND, Json(AgentProblem { code, message: "no".into() })).into_response()
 }
 
-pub(super) const RUNNING: VmObservation = VmObservation::Running { address: Ipv4Addr::new(10, 64, 0, 1) };
+pub(super) const RUNNING: VmObservation = VmObservation::Running { address: Ipv4Addr::new(10, 64, 0, 1), start: None };
 
 async fn lose(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let loss = shared.lock().losses.pop_front();
@@ -291,7 +291,7 @@ async fn put_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(p
     let held = world.vms.get(&id).map(|held| held.report.generation);
     let highest = held.max(world.tombstones.get(&id).copied());
     let answer = if held == Some(put.generation) {
-        PutVmAnswer::Already
+        PutVmAnswer::Already { now: None }
     } else if let Some(highest) = highest.filter(|highest| *highest >= put.generation) {
         PutVmAnswer::StaleGeneration { highest }
     } else if world.full {
@@ -301,7 +301,7 @@ async fn put_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(p
         let report = VmReport { vm_id: id.clone(), generation: put.generation, observation };
         let seq = shared.bump(&mut world);
         world.vms.insert(id, Held { report, put, seq });
-        PutVmAnswer::Admitted
+        PutVmAnswer::Admitted { now: None }
     };
     world.reply(answer)
 }

@@ -145,7 +145,7 @@ async fn agreed(api: &TestApp, host: &Host, told: &Told) -> bool {
         let fits = match vm.state {
             VmState::Started => runs && held.is_some_and(|held| held.report.generation == vm.generation),
             VmState::Destroyed => !runs && vm.exit.is_some() && vm.env.is_none(),
-            VmState::Created | VmState::Stopping | VmState::Destroying => false,
+            VmState::Created | VmState::Stopping | VmState::Stopped | VmState::Destroying => false,
         };
         if !fits || (told.over.contains(id) && vm.state != VmState::Destroyed) {
             return false;

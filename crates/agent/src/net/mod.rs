@@ -71,6 +71,8 @@ pub struct Attachment {
     pub address: Ipv4Addr,
     /// What the guest sees.
     pub guest: GuestNet,
+    /// The namespace was not there before.
+    pub fresh: bool,
 }
 
 /// A network could not be made or removed.
@@ -160,11 +162,31 @@ impl Network {
     /// # Errors
     /// Where the kernel refuses; what was made by then is finished by the next call or taken by [`Self::detach`].
     pub async fn attach(&self, vm: &VmId, slot: Slot, port: Option<u16>) -> Result<Attachment, NetError> {
+        let attachment = self.attach_guest(vm, slot).await?;
+        self.attach_host(vm, slot, port, attachment.fresh).await?;
+        Ok(attachment)
+    }
+
+    /// The half of [`Self::attach`] that the engine needs to start: the namespace and the guest's end. The host's end
+    /// is down, so nothing passes.
+    ///
+    /// # Errors
+    /// As for [`Self::attach`].
+    pub async fn attach_guest(&self, vm: &VmId, slot: Slot) -> Result<Attachment, NetError> {
         let plan = Plan::new(&self.config, vm, slot)?;
         let fresh = plan.guest_end(&self.host).await?;
+        Ok(Attachment { netns: plan.netns, address: plan.address, guest: name::GUEST, fresh })
+    }
+
+    /// The other half, which may be made while the engine starts, and again while it runs: the rules, then the host's
+    /// end. `fresh` says that the namespace was new.
+    ///
+    /// # Errors
+    /// As for [`Self::attach`].
+    pub async fn attach_host(&self, vm: &VmId, slot: Slot, port: Option<u16>, fresh: bool) -> Result<(), NetError> {
+        let plan = Plan::new(&self.config, vm, slot)?;
         plan.rules(port, fresh).await?;
-        plan.host_end(&self.host).await?;
-        Ok(Attachment { netns: plan.netns, address: plan.address, guest: name::GUEST })
+        plan.host_end(&self.host).await
     }
 
     /// Removes all of a VM's network; idempotent. The link goes first and the namespace's name last: a link is never

@@ -23,7 +23,7 @@ use crate::backend::gvisor::{self, Gvisor};
 use crate::board::Board;
 use crate::logs::LogConfig;
 use crate::monitor::plan::{Answer, Booted};
-use crate::net::Network;
+use crate::net::{NetError, Network};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::clock;
 use crate::sys::file::{self, Survives};
@@ -157,7 +157,10 @@ impl Driver {
         let booted = watcher::booted(&self.dir);
         if let Some(booted) = booted.filter(|booted| booted.boot_id == self.parts.boot_id) {
             self.monitor = monitor;
-            return Ok(self.came_up(&booted));
+            return Ok(match self.wire(false).await {
+                Ok(()) => self.came_up(&booted),
+                Err(error) => self.unwired(&error),
+            });
         }
         if let Some(monitor) = monitor {
             monitor.kill();
@@ -230,6 +233,29 @@ impl Driver {
     }
 
     async fn boot(&mut self, prepared: &Prepared) -> Next {
+        let wired = tokio::spawn(self.wire(prepared.fresh_network));
+        let next = self.boot_sandbox(prepared).await;
+        // A half-made network is not left to itself: whoever takes it away must not race with its making.
+        let wired = wired.await.unwrap_or_else(|error| Err(NetError::Io { what: "go on", error: error.into() }));
+        match (next, wired) {
+            (Ok(PhaseEvent::Up), Err(error)) => Ok(self.unwired(&error)),
+            (next, _) => next,
+        }
+    }
+
+    /// Makes the host's half of the network, which the sandbox does not need to boot.
+    fn wire(&self, fresh: bool) -> impl Future<Output = Result<(), NetError>> + Send + 'static {
+        let (parts, vm) = (Arc::clone(&self.parts), self.vm.clone());
+        let (slot, port) = (self.assignment.slot, self.assignment.spec.port);
+        async move { parts.network.attach_host(&vm, slot, port, fresh).await }
+    }
+
+    fn unwired(&mut self, error: &NetError) -> PhaseEvent {
+        tracing::warn!(vm = %self.vm, error = error as &dyn std::error::Error, "a VM's network could not be made");
+        self.fail("the host could not prepare the VM; its operator finds the cause in the agent's log")
+    }
+
+    async fn boot_sandbox(&mut self, prepared: &Prepared) -> Next {
         let started = match self.start_monitor(Begin::Boot).await {
             Ok(started) => started,
             Err(error) => {

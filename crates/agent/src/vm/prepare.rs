@@ -69,13 +69,15 @@ impl PrepareError {
     }
 }
 
-/// A VM that only has to be booted.
+/// A VM that only has to be booted, while the host's half of its network is made.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// Its address, visible from the host.
     pub address: Ipv4Addr,
     /// The program that its first process runs.
     pub program: String,
+    /// Its network namespace is new.
+    pub fresh_network: bool,
 }
 
 /// Prepares a VM; what a call before it left is taken up or replaced.
@@ -89,7 +91,7 @@ pub async fn prepare(
     assignment: &Assignment,
     image: Arc<Image>,
 ) -> Result<Prepared, PrepareError> {
-    let network = parts.network.attach(vm, assignment.slot, assignment.spec.port);
+    let network = parts.network.attach_guest(vm, assignment.slot);
     let disks = blocking({
         let (vm, dir, assignment) = (vm.clone(), dir.clone(), assignment.clone());
         move || lay_out(&vm, &dir, &assignment, &image)
@@ -104,9 +106,9 @@ pub async fn prepare(
     group?;
     let program = process.args.first().cloned().unwrap_or_default();
     let (parts, vm, dir, assignment) = (Arc::clone(parts), vm.clone(), dir.clone(), assignment.clone());
-    let netns = attachment.netns;
+    let (netns, fresh_network) = (attachment.netns, attachment.fresh);
     blocking(move || write_bundle(&parts, &vm, &dir, &assignment, &process, &user, netns)).await?;
-    Ok(Prepared { address: attachment.address, program })
+    Ok(Prepared { address: attachment.address, program, fresh_network })
 }
 
 /// What a VM of this specification may use of its host.

@@ -9,6 +9,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use cakework_core::id::VmId;
+use nix::sys::signal::Signal;
+use serde::de::IgnoredAny;
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use crate::monitor::plan::Control;
@@ -16,8 +19,10 @@ use crate::sys::process::{self, ProcessRef};
 
 pub mod bundle;
 mod complaint;
+pub mod urpc;
 
 pub use complaint::explain;
+use urpc::{ControlSocket, UrpcError};
 
 /// The platform that catches system calls without hardware virtualization.
 pub const PLATFORM: &str = "systrap";
@@ -108,6 +113,19 @@ impl Gvisor {
     /// # Errors
     /// [`EngineError`], also where it does not run any more.
     pub async fn signal(&self, id: &str, signal: &str) -> Result<(), EngineError> {
+        if let Some(number) = signal_number(signal) {
+            // `PID` 0 is the first process; `Mode` 0 is delivery to one process.
+            let arg = json!({"CID": id, "Signo": number, "PID": 0, "Mode": 0});
+            let socket = ControlSocket::new(self.control(id));
+            match socket.call::<_, IgnoredAny>("containerManager.Signal", &arg, &[], SIGNAL_TIMEOUT).await {
+                Ok(_) => return Ok(()),
+                // It may have been sent, and a second one may mean something else to the process.
+                Err(UrpcError::Timeout { .. } | UrpcError::Broken { .. }) => return Ok(()),
+                Err(error @ (UrpcError::Connect(_) | UrpcError::Refused { .. } | UrpcError::Odd { .. })) => {
+                    tracing::debug!(id, error = &error as &dyn std::error::Error, "a signal goes by the command");
+                }
+            }
+        }
         self.call("kill", &[id, signal], SIGNAL_TIMEOUT).await
     }
 
@@ -210,6 +228,16 @@ impl Gvisor {
     }
 }
 
+/// The number of a signal that has a name of its own; the engine's command knows others too.
+fn signal_number(signal: &str) -> Option<i32> {
+    if let Ok(number) = signal.parse() {
+        return (1..=31).contains(&number).then_some(number);
+    }
+    let name = signal.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    Signal::iterator().find(|signal| signal.as_str().strip_prefix("SIG") == Some(name)).map(|signal| signal as i32)
+}
+
 /// The VM id in the name of a state file.
 fn id_in(name: &str) -> Option<VmId> {
     name.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
@@ -224,6 +252,16 @@ fn tail(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_has_its_number_or_goes_by_its_name() {
+        for (signal, number) in [("TERM", Some(15)), ("SIGQUIT", Some(3)), ("sigint", Some(2)), ("9", Some(9))] {
+            assert_eq!(signal_number(signal), number, "{signal}");
+        }
+        for odd in ["RTMIN+3", "SIGNONE", "0", "64", "-1", ""] {
+            assert_eq!(signal_number(odd), None, "{odd}");
+        }
+    }
 
     #[test]
     fn state_files_name_their_vm() {

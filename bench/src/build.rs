@@ -1,5 +1,5 @@
 //! Builds: what a RUN costs beside `runsc run`, a Dockerfile of six steps beside buildah with gVisor and with runc, the
-//! same from the cache, with one changed file, and four at once.
+//! same from the cache, with one changed file, and four at once; and what memory the agent has during all of it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use cakework_testkit::{Auth, Registry};
 use serde_json::{Value, json};
 
 use crate::buildah::{BASE, Buildah, Runtime};
+use crate::memory::Peak;
 use crate::sandbox::{PORT, Sandbox};
 use crate::stats::{Samples, TIMES, Table};
 use crate::subject::{Access, Subject, WAIT, first_byte};
@@ -39,6 +40,7 @@ pub async fn measure(access: &Access, runs: usize) -> Result<Table> {
     let ours = Ours { subject: access.open().await?, registry };
     ours.keep_credential().await?;
 
+    let peak = Peak::of_agent(&ours.subject.data_dir)?;
     let mut samples: [Samples; 10] = Default::default();
     for round in 0..=runs {
         let floor = sandbox.run_once(&["/usr/bin/true"])?;
@@ -75,6 +77,8 @@ pub async fn measure(access: &Access, runs: usize) -> Result<Table> {
     table.times("ours, one file changed → image", changed, Some(cold), "≤ 1000 ms");
     table.times("ours, one file changed → its VM answers", answering, Some(cold), "≤ 3000 ms");
     table.times("ours, four cold ones at once", many, Some(cold), "≤ 2.60×");
+    let memory = format!("the agent's own memory during all of it, at most {:.1} MiB", peak.mib()?);
+    table.row(&[&memory, "", "", "", "", "", "≤ 100 MiB"].map(str::to_owned));
     table.note("buildah's RUNs have no network; ours have one each, with the VMs' rules.");
     Ok(table)
 }

@@ -1,4 +1,4 @@
-//! Memory of the server's processes at rest, with one VM running.
+//! Memory of the server's processes at rest, with one VM running; an agent's peak while others measure.
 
 use std::fs;
 use std::path::Path;
@@ -18,6 +18,7 @@ const REST: Duration = Duration::from_secs(5);
 
 /// Memory of one process in KiB, as proc_pid_smaps_rollup(5) has it.
 struct Memory {
+    pid: u32,
     role: String,
     rss_kib: u64,
     pss_kib: u64,
@@ -55,6 +56,30 @@ pub async fn measure(access: &Access) -> Result<Table> {
     ]);
     subject.stop(&vm).await?;
     Ok(table)
+}
+
+/// The peak of a process's resident memory, from when it is made on.
+pub struct Peak {
+    pid: u32,
+}
+
+impl Peak {
+    /// Begins to watch the agent of a server, which runs.
+    pub fn of_agent(data_dir: &Path) -> Result<Self> {
+        let agent = processes(data_dir)?.into_iter().find(|process| process.role == "agent");
+        let pid = agent.context("the server has no agent")?.pid;
+        // proc_pid_clear_refs(5): 5 sets the peak back to what there is now.
+        fs::write(format!("/proc/{pid}/clear_refs"), "5").context("setting the peak back needs root")?;
+        Ok(Self { pid })
+    }
+
+    /// The peak until now, in MiB.
+    pub fn mib(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).context("the agent has ended")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()).context("the kernel names no VmHWM")?;
+        Ok(kib.parse::<f64>()? / 1024.0)
+    }
 }
 
 async fn running_vm(subject: &Subject) -> Result<String> {
@@ -114,6 +139,7 @@ fn read(pid: u32) -> Result<Memory> {
         line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
     };
     Ok(Memory {
+        pid,
         role: role(pid),
         rss_kib: field("Rss"),
         pss_kib: field("Pss"),

@@ -7,7 +7,7 @@ use cakework_core::id::{BuildId, Generation};
 use cakework_core::logquery::{LogQuery, Order};
 use cakework_testkit::images::{Entry, digest, tar};
 use cakework_wire::build::{
-    BuildObservation, BuildProblem, BuildReport, BuildSource, PutBuild, PutBuildAnswer, Secrets,
+    BuildObservation, BuildProblem, BuildReport, BuildSource, PutBuild, PutBuildAnswer, Secrets, Token,
 };
 use cakework_wire::host::{LogLine, LogPage, LogRequest, PROTOCOL_HEADER};
 use http_body_util::Full;
@@ -94,13 +94,18 @@ impl Builds {
         build
     }
 
-    /// Puts context and build.
+    /// Puts the build, and before it the context, unless the files come from a repository.
     pub async fn put(&self, build: &BuildId, recipe: &Recipe) -> PutBuildAnswer {
-        let tar = tar(&recipe.files);
-        let name = digest(&tar);
-        let answer = self.put_context(build, &name, tar).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let source = BuildSource::Context { digest: name };
+        let source = match &recipe.put.source {
+            BuildSource::Context { .. } => {
+                let tar = tar(&recipe.files);
+                let name = digest(&tar);
+                let answer = self.put_context(build, &name, tar).await;
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                BuildSource::Context { digest: name }
+            }
+            git @ BuildSource::Git { .. } => git.clone(),
+        };
         let dockerfile = recipe.dockerfile.replace("$BASE", &self.base);
         self.put_only(build, &PutBuild { dockerfile, source, ..recipe.put.clone() }).await
     }
@@ -233,6 +238,13 @@ impl Recipe {
     pub fn arg(mut self, name: &str, value: &str) -> Self {
         self.put.build_args.insert(name.into(), value.into());
         self
+    }
+
+    /// Files from a repository of the forge.
+    pub fn git(self, repository: &str, reference: Option<&str>, path: Option<&str>, token: Option<&str>) -> Self {
+        let [reference, path, token] = [reference, path, token].map(|text| text.map(str::to_owned));
+        let source = BuildSource::Git { repository: repository.into(), reference, path, token: token.map(Token) };
+        self.with(|put| put.source = source)
     }
 
     /// Changes what is asked for.

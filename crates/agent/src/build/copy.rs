@@ -215,7 +215,7 @@ impl Executor<'_> {
                 Err(problem) => {
                     let message = format!("The archive `{path}` can't be unpacked: {}", problem.message);
                     let problem = AgentProblem { message, ..problem };
-                    return Err(Ending::image(BuildErrorCode::CopyFailed, problem));
+                    return Err(Ending::onto_disk(BuildErrorCode::CopyFailed, problem));
                 }
             }
             let (all, _) = self.gather(into, "", Ignore::default(), false, self.allowance()).await?;
@@ -234,7 +234,7 @@ impl Executor<'_> {
         let (egress, ca_file) = (&self.parts.egress, self.parts.ca_file.as_deref());
         let fetch = egress::download(egress, ca_file, url, &draft, config.download_max_bytes, timeout);
         let fetched = self.unless_stopped(fetch).await?;
-        let fetched = fetched.map_err(|problem| Ending::image(BuildErrorCode::DownloadFailed, problem))?;
+        let fetched = fetched.map_err(|problem| Ending::onto_disk(BuildErrorCode::DownloadFailed, problem))?;
         if checksum.is_some_and(|checksum| checksum != fetched.digest) {
             let message = format!("The file's checksum is {}, not the one that is written.", fetched.digest);
             return Err(Ending::new(BuildErrorCode::DownloadFailed, message));

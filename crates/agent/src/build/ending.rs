@@ -95,6 +95,14 @@ impl Ending {
         Self::new(code, problem.message)
     }
 
+    /// The same for what is fetched or unpacked onto the build's own disk: that one is full, and not the host's.
+    pub fn onto_disk(code: BuildErrorCode, problem: AgentProblem) -> Self {
+        match problem.code {
+            ProblemCode::DiskFull => Self::new(BuildErrorCode::DiskFull, "The build's disk is full."),
+            _ => Self::image(code, problem),
+        }
+    }
+
     /// Names the instruction that is to blame, where none is named yet.
     #[must_use]
     pub fn at(self, instruction: &str, line: u32) -> Self {

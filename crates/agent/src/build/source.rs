@@ -80,7 +80,7 @@ impl Executor<'_> {
                 ProblemCode::ImageTooLarge => BuildErrorCode::SourceTooLarge,
                 _ => BuildErrorCode::SourceInvalid,
             };
-            Ending::image(code, problem)
+            Ending::onto_disk(code, problem)
         })
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use cakework_core::build::BuildErrorCode;
 use cakework_dockerfile::{Action, Base, Config, Key, MountKind, Plan, Step, Tree, Walker};
 use cakework_image::{CachedStep, Image, StoredLayer, rootfs};
+use cakework_wire::host::ProblemCode;
 use serde_json::{Value, json};
 
 use super::copy::{Content, MTIME_SECS};
@@ -198,7 +199,14 @@ impl Executor<'_> {
         self.check().await?;
         let images = &self.parts.vm.images;
         let committed = images.commit_layer(&changes.join("upper"), self.parts.config.layer_max_bytes).await;
-        let layer = committed.map_err(|problem| Ending::image(BuildErrorCode::ImageTooLarge, problem))?;
+        let layer = committed.map_err(|problem| {
+            let code = match (problem.code, &step.action) {
+                (ProblemCode::ImageTooLarge, _) => BuildErrorCode::ImageTooLarge,
+                (_, Action::Run(_)) => BuildErrorCode::CommandFailed,
+                (_, Action::Copy(_) | Action::Workdir { .. } | Action::Configure) => BuildErrorCode::CopyFailed,
+            };
+            Ending::image(code, problem)
+        })?;
         blocking("remove a step's files", move || {
             file::remove(&changes).map_err(|error| Ending::host("remove a step's files", error))
         })

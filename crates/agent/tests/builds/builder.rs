@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cakework_core::build::BuildErrorCode;
 use cakework_core::id::{BuildId, Generation};
 use cakework_core::logquery::{LogQuery, Order};
-use cakework_testkit::images::{Entry, digest, tar};
+use cakework_testkit::images::{Builder, Compression, Entry, Format, Layer, digest, tar};
 use cakework_wire::build::{
     BuildObservation, BuildProblem, BuildReport, BuildSource, PutBuild, PutBuildAnswer, Secrets, Token,
 };
@@ -209,6 +209,12 @@ impl Recipe {
         Self { dockerfile, files: Vec::new(), put }
     }
 
+    /// More of the Dockerfile.
+    pub fn line(mut self, line: &str) -> Self {
+        self.dockerfile.push_str(line);
+        self
+    }
+
     /// A file of the context.
     pub fn file(self, path: &str, content: &str) -> Self {
         self.entry(Entry::file(path, content))
@@ -294,4 +300,10 @@ pub fn assert_problem(problem: &BuildProblem, code: BuildErrorCode, line: u32, s
     assert_eq!((problem.code, problem.line), (code, Some(line)), "{problem:?}");
     assert!(problem.message.contains(says), "{problem:?}");
     assert!(problem.instruction.is_some(), "{problem:?}");
+}
+
+/// A tar of these entries, packed.
+pub fn gzipped(entries: &[Entry]) -> Vec<u8> {
+    let image = Builder::new(Format::Oci).layer(Layer::new(entries, Compression::Gzip)).build();
+    image.layers()[0].read().expect("it is in memory").to_vec()
 }

@@ -1,8 +1,10 @@
 //! The cache: what changes rebuilds exactly the steps that depend on it, and nobody finds what another made.
 
 use cakework_testkit::images::Entry;
+use cakework_wire::build::Secrets;
 
 use crate::builder::{Builds, Outcome, Recipe};
+use crate::host::shell;
 
 const DOCKERFILE: &str = "FROM $BASE
 ARG FLAVOUR=plain
@@ -118,4 +120,80 @@ async fn the_cache_outlives_the_agent() {
     let old = builds.report(&first.build).await.expect("it is reported again");
     assert_eq!(old.observation, first.observation);
     assert!(!builds.lines(&first.build).await.is_empty());
+}
+
+/// Steps: 2 COPY in another stage; 6 COPY, 7 COPY from there, 8 WORKDIR, 9 RUN with a mount, 10 COPY of a text, 12 RUN.
+const READS: &str = "FROM $BASE AS made
+COPY seed /seed
+FROM $BASE
+ARG TAG=one
+LABEL tag=$TAG
+COPY dir/ /dir/
+COPY --from=made /seed /seed
+WORKDIR /w
+RUN --mount=type=bind,source=bound,target=/b cat /b
+COPY <<EOF /text
+text
+EOF
+USER app
+RUN id -u
+ARG LAST=1
+";
+
+#[tokio::test]
+async fn what_a_step_reads_counts_and_what_it_does_not_read_does_not() {
+    const STEPS: [u32; 7] = [2, 6, 7, 8, 9, 10, 12];
+    let executed =
+        |outcome: &Outcome| outcome.steps().0.into_iter().filter(|step| STEPS.contains(step)).collect::<Vec<_>>();
+    let recipe = || {
+        Recipe::new(READS)
+            .file("seed", "seed")
+            .entry(Entry::dir("dir"))
+            .file("dir/a", "a")
+            .entry(Entry::program("dir/b", "b"))
+            .entry(Entry::symlink("dir/link", "a"))
+            .file("bound", "bound")
+    };
+    let ignoring = |text: &str| recipe().with(|put| put.dockerignore = Some(text.into()));
+    let secrets = || Secrets::new([("key".into(), "value".into())]);
+    let builds = Builds::started().await;
+    let first = builds.good(&recipe()).await;
+    assert_eq!(executed(&first), STEPS);
+    let from_copy = &STEPS[1..];
+    let cases: [(&str, Recipe, &[u32]); 21] = [
+        ("nothing", recipe(), &[]),
+        ("an ARG that nothing declares", recipe().arg("ELSEWHERE", "x"), &[]),
+        ("an ARG that nothing follows", recipe().arg("LAST", "2"), &[]),
+        ("an ARG, for those who see it", recipe().arg("TAG", "two"), &[9, 10, 12]),
+        ("a LABEL", recipe().replace("LABEL tag=", "LABEL name="), &[]),
+        ("a stage's name", recipe().replace("made", "other"), &[]),
+        ("a secret that nothing mounts", recipe().with(|put| put.secrets = secrets()), &[]),
+        ("a file that is read by nobody", recipe().file("unread", ""), &[]),
+        ("an ignored file that is read by nobody", ignoring("unread\n").file("unread", ""), &[]),
+        ("an ignored file that is read", ignoring("dir/a\n"), from_copy),
+        ("a mode", recipe().with_file("dir/a", Entry::program("dir/a", "a")), from_copy),
+        ("a name", recipe().with_file("dir/a", Entry::file("dir/c", "a")), from_copy),
+        ("an empty directory", recipe().entry(Entry::dir("dir/empty")), from_copy),
+        ("another link", recipe().entry(Entry::symlink("dir/more", "b")), from_copy),
+        ("a link's target", recipe().with_file("dir/a", Entry::symlink("dir/a", "b")), from_copy),
+        ("what another stage copies", recipe().with_file("seed", Entry::file("seed", "other")), &[2, 7, 8, 9, 10, 12]),
+        ("what is mounted", recipe().with_file("bound", Entry::file("bound", "other")), &[9, 10, 12]),
+        ("a text", recipe().replace("text\nEOF", "texts\nEOF"), &[10, 12]),
+        ("a USER", recipe().replace("USER app", "USER root"), &[12]),
+        ("a WORKDIR", recipe().replace("WORKDIR /w", "WORKDIR /v"), &[8, 9, 10, 12]),
+        ("a destination", recipe().replace("/dir/\n", "/other/\n"), from_copy),
+    ];
+    for (what, changed, steps) in cases {
+        let outcome = builds.good(&changed).await;
+        assert_eq!(executed(&outcome), steps, "{what}: {}", outcome.text());
+        let again = builds.good(&changed).await;
+        assert_eq!((executed(&again), again.digest()), (vec![], outcome.digest()), "{what} once more");
+    }
+    let unchanged = builds.good(&recipe()).await;
+    assert_eq!((executed(&unchanged), unchanged.digest()), (vec![], first.digest()));
+
+    // The same name in the registry is another image now.
+    builds.host.push("base", "1", &shell().env(&["PATH=/bin:/usr/bin", "NEW=1"]).build()).await;
+    let outcome = builds.good(&recipe()).await;
+    assert_eq!(executed(&outcome), STEPS, "{}", outcome.text());
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use cakework_core::build::BuildErrorCode;
+use cakework_testkit::images::Entry;
 use cakework_testkit::kernel::Census;
 use cakework_wire::build::{BuildObservation, BuildPhase};
 
-use crate::builder::{Builds, Recipe, assert_problem};
+use crate::builder::{Builds, Recipe, assert_problem, gzipped};
 
 const SLEEPS: &str = "FROM $BASE\nRUN echo asleep; sleep 1000\n";
 
@@ -25,8 +26,44 @@ async fn a_command_may_use_so_much_and_no_more() {
     assert_problem(&builds.bad(&memory).await, BuildErrorCode::OutOfMemory, 2, "256 MiB");
     let disk = Recipe::new("FROM $BASE\nRUN head -c 600000000 /dev/zero > /big\n");
     assert_problem(&builds.bad(&disk).await, BuildErrorCode::DiskFull, 2, "full");
+    // Whatever becomes of it, it ends with its build.
+    builds.build(&Recipe::new("FROM $BASE\nRUN f() { f | f & }; f; sleep 3\n")).await;
+    let outcome = builds.good(&Recipe::new("FROM $BASE\nRUN sleep 1000 & echo left behind\n")).await;
+    assert!(outcome.says("left behind"));
     builds.host.assert_nothing_since(&before);
     // The host builds on.
+    builds.good(&Recipe::new("FROM $BASE\nRUN echo fine > /fine\n")).await;
+}
+
+#[tokio::test]
+async fn copies_that_do_not_fit_are_said_to_fill_the_disk() {
+    let builds = Builds::started().await;
+    let before = Census::take(&builds.host.scope()).expect("a census");
+    // Each fits into 256 MiB, and with the context beside it no more.
+    let recipe = Recipe::new(
+        "FROM $BASE AS made
+         RUN yes | head -c 120000000 > /one
+         RUN cp /one /two
+         FROM $BASE
+         COPY --from=made /one /two /x/",
+    )
+    .entry(Entry::file("large", vec![7; 80_000_000]));
+    assert_problem(&builds.bad(&recipe).await, BuildErrorCode::DiskFull, 5, "build's disk");
+    let archive = Recipe::new("FROM $BASE\nADD a.tgz /x/\n")
+        .entry(Entry::file("large", vec![7; 80_000_000]))
+        .entry(Entry::file("a.tgz", gzipped(&[Entry::file("zeros", vec![0; 240_000_000])])));
+    assert_problem(&builds.bad(&archive).await, BuildErrorCode::DiskFull, 2, "build's disk");
+    builds.host.assert_nothing_since(&before);
+    let found = builds.good(&recipe.replace("COPY --from=made /one /two /x/", "COPY --from=made /one /x/")).await;
+    assert_eq!(found.steps().1, [2, 3], "{}", found.text());
+}
+
+#[tokio::test]
+async fn a_disk_without_room_for_another_name_is_full() {
+    let builds = Builds::with(|config| config["builds"]["diskMib"] = serde_json::json!(32)).await;
+    let many =
+        "FROM $BASE\nRUN for i in $(seq 99); do mkdir /d$i && for j in $(seq 99); do : > /d$i/$j || exit; done; done\n";
+    assert_problem(&builds.bad(&Recipe::new(many)).await, BuildErrorCode::DiskFull, 2, "full");
     builds.good(&Recipe::new("FROM $BASE\nRUN echo fine > /fine\n")).await;
 }
 

@@ -9,6 +9,7 @@ mod host;
 mod hostile;
 mod isolation;
 mod kills;
+mod many;
 mod mounts;
 mod network;
 #[path = "../net/probe.rs"]

@@ -2,13 +2,13 @@
 
 use cakework_core::build::BuildErrorCode;
 use cakework_testkit::git::{Access, File};
-use cakework_testkit::images::{Entry, digest};
+use cakework_testkit::images::{Entry, digest, tar};
 use cakework_testkit::remote::USER;
 use cakework_testkit::{Auth, GitServer, Registry};
 use cakework_wire::host::Credential;
 use serde_json::json;
 
-use crate::builder::{Builds, Recipe, assert_problem};
+use crate::builder::{Builds, Recipe, assert_problem, gzipped};
 use crate::host::shell;
 use crate::server::Server;
 
@@ -188,19 +188,7 @@ async fn a_url_is_fetched_by_policy_and_checksum() {
 #[tokio::test]
 async fn copies_are_picked_excluded_owned_and_moded() {
     let builds = Builds::started().await;
-    let inner = |compressed: bool| {
-        let tar = cakework_testkit::images::tar(&[Entry::dir("d"), Entry::program("d/tool", "#!/bin/sh\necho tool\n")]);
-        if !compressed {
-            return tar;
-        }
-        let mut child = std::process::Command::new("gzip")
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("gzip starts");
-        std::io::Write::write_all(&mut child.stdin.take().expect("piped"), &tar).expect("gzip reads");
-        child.wait_with_output().expect("its own child").stdout
-    };
+    let entries = [Entry::dir("d"), Entry::program("d/tool", "#!/bin/sh\necho tool\n")];
     let recipe = Recipe::new(
         "FROM $BASE
          COPY --exclude=*.md --exclude=deep/no* . /all/
@@ -233,8 +221,8 @@ async fn copies_are_picked_excluded_owned_and_moded() {
     .file("deep/none", "")
     .file("deep/yes", "")
     .file("README.md", "")
-    .entry(Entry::file("plain.tar", inner(false)))
-    .entry(Entry::file("packed.tar.gz", inner(true)));
+    .entry(Entry::file("plain.tar", tar(&entries)))
+    .entry(Entry::file("packed.tar.gz", gzipped(&entries)));
     let outcome = builds.good(&recipe).await;
     for line in [
         "all ./deep/yes ./packed.tar.gz ./plain.tar ./src/a.txt ./src/ab.txt ./src/b.txt ./src/c.md",

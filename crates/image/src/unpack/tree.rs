@@ -77,7 +77,7 @@ impl Tree {
             self.hard_link(&name, entry)?;
             return Ok(None);
         }
-        let parent = self.parent(parent_name)?;
+        let parent = self.parent(&name)?;
         match meaning {
             Meaning::Whiteout(target) => {
                 whiteout(&parent, &target).map_err(failed)?;
@@ -186,8 +186,8 @@ impl Tree {
         if !matches!(kind, FileType::RegularFile | FileType::Symlink | FileType::Fifo) {
             return Err(Fault::invalid(format!("A layer's link {} is not to a file.", shown(name.as_bytes()))));
         }
-        let (parent_name, last) = name.split();
-        let parent = self.parent(parent_name)?;
+        let (_, last) = name.split();
+        let parent = self.parent(name)?;
         let here = rustix::fs::statat(&parent, last, AtFlags::SYMLINK_NOFOLLOW);
         if here.is_ok_and(|here| (here.st_dev, here.st_ino) == (found.st_dev, found.st_ino)) {
             return Ok(());
@@ -197,9 +197,11 @@ impl Tree {
         Ok(())
     }
 
-    /// The directory `name`, made with what is missing on the way to it. The cached one is taken out: who still trusts
-    /// it puts it back.
-    fn parent(&mut self, name: &[u8]) -> Result<OwnedFd, Fault> {
+    /// The directory that `entry` lies in, made with what is missing on the way to it. The cached one is taken out: who
+    /// still trusts it puts it back.
+    fn parent(&mut self, entry: &Name) -> Result<OwnedFd, Fault> {
+        let (name, _) = entry.split();
+        let failed = |error| Fault::writing(entry.as_bytes(), error);
         if let Some((known, directory)) = self.parent.take()
             && known == name
         {
@@ -209,9 +211,8 @@ impl Tree {
         match resolve(&self.root, name, flags) {
             Ok(directory) => return Ok(directory),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(error) => return Err(Fault::writing(name, error)),
+            Err(error) => return Err(failed(error)),
         }
-        let failed = |error| Fault::writing(name, error);
         let mut made = 0;
         let mut directory = resolve(&self.root, b"", flags).map_err(failed)?;
         for component in name.split(|byte| *byte == b'/') {
@@ -222,7 +223,7 @@ impl Tree {
                     if !is_absent(&directory, component).map_err(failed)? {
                         return Err(failed(Errno::NOTDIR));
                     }
-                    let (child, _) = self.make_directory(&directory, component, name)?;
+                    let (child, _) = self.make_directory(&directory, component, entry.as_bytes())?;
                     rustix::fs::fchmod(&child, Mode::from_raw_mode(0o755)).map_err(failed)?;
                     child
                 }

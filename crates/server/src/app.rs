@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_ms;
 use crate::config::ServerConfig;
 use crate::contexts::Contexts;
-use crate::followers::Followers;
 use crate::host::HostClient;
 use crate::ops::builds::plan::{Planner, needs_of};
+use crate::places::Places;
 use crate::reconcile::webhooks_send::Courier;
 use crate::routes::upload::Uploads;
 use crate::seal::Sealer;
@@ -27,6 +27,9 @@ use crate::store::{Store, StoreError};
 
 /// Requests that are served at once.
 const REQUESTS_MAX: usize = 1024;
+/// Who follows a log at once, in all and of one account.
+const FOLLOWERS_MAX: usize = 256;
+const FOLLOWERS_OF_ACCOUNT_MAX: usize = 32;
 
 /// Shared by all.
 pub(crate) type Shared = Arc<App>;
@@ -46,7 +49,7 @@ pub(crate) struct App {
     pub(crate) contexts: Contexts,
     /// Reads which images a Dockerfile needs.
     pub(crate) planner: Planner,
-    pub(crate) followers: Followers,
+    pub(crate) followers: Places,
     /// The process ends: whoever follows something is let go.
     pub(crate) closing: CancellationToken,
     /// What the edge knows: filled from the store, and only from there.
@@ -88,7 +91,7 @@ impl App {
             uploads: Uploads::default(),
             contexts,
             planner: needs_of,
-            followers: Followers::default(),
+            followers: Places::new(FOLLOWERS_MAX, FOLLOWERS_OF_ACCOUNT_MAX),
             closing: CancellationToken::new(),
             pokes: Pokes::default(),
             changes: watch::Sender::new(0),

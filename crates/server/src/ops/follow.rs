@@ -17,8 +17,8 @@ use super::logs::{self, Log};
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::error::ApiError;
-use crate::followers::Place;
 use crate::host::HostError;
+use crate::places::Place;
 
 /// Time between two looks at a log that has nothing new.
 const PAUSE: Duration = Duration::from_millis(300);

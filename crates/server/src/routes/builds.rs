@@ -44,11 +44,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[utoipa::path(post, path = "/v1/image/build/files", operation_id = "buildImageFromFiles", tag = "images",
     security(("apiKey" = [])), request_body = BuildImageFromFiles,
     responses((status = 201, body = Build), Failures))]
-async fn from_files(
-    State(app): State<Shared>,
-    Writer(caller): Writer,
-    upload: Upload,
-) -> Result<(StatusCode, Json<Build>), ApiError> {
+async fn from_files(State(app): State<Shared>, upload: Upload) -> Result<(StatusCode, Json<Build>), ApiError> {
+    let caller = upload.caller.clone();
     let (request, draft) = upload.read_files(&app).await?;
     Ok((StatusCode::CREATED, Json(ops::builds::from_files(&app, &caller, request, draft).await?)))
 }
@@ -57,11 +54,8 @@ async fn from_files(
 #[utoipa::path(post, path = "/v1/image/build/github", operation_id = "buildImageFromGithub", tag = "images",
     security(("apiKey" = [])), request_body = BuildImageFromGithub,
     responses((status = 201, body = Build), Failures))]
-async fn from_github(
-    State(app): State<Shared>,
-    Writer(caller): Writer,
-    upload: Upload,
-) -> Result<(StatusCode, Json<Build>), ApiError> {
+async fn from_github(State(app): State<Shared>, upload: Upload) -> Result<(StatusCode, Json<Build>), ApiError> {
+    let caller = upload.caller.clone();
     let request = upload.read::<BuildImageFromGithub>(&app).await?;
     Ok((StatusCode::CREATED, Json(ops::builds::from_github(&app, &caller, request).await?)))
 }

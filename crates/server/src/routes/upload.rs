@@ -3,14 +3,14 @@
 //! A body that does not fit where ordinary ones do waits in a file without a name until it is whole. It is read from
 //! there in two passes, first all but the files, then the files one by one. What memory it may take is bounded by
 //! [`READ_AT_ONCE_MIB`]: the bytes of all bodies that are being read, of which at most three copies exist, of one string
-//! each. What it may take of the disk is bounded by [`UPLOADS_MAX`].
+//! each. What it may take of the disk is bounded by [`UPLOADS_MAX`], and for one account by [`UPLOADS_OF_ACCOUNT_MAX`].
 
 use std::io::{BufReader, Seek as _, Write as _};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use cakework_api::build::{BuildFile, BuildImageFromFiles};
 use cakework_api::problem::ErrorCode;
 use cakework_core::limit;
@@ -21,13 +21,17 @@ use serde::de::{
 use tempfile::SpooledTempFile;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::extract::explain;
+use super::extract::{Writer, explain};
 use crate::app::{App, Shared};
+use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::ops::builds::context::{Draft, disk};
+use crate::places::{Place, Places};
 
 /// Bodies of builds that arrive or are read at once.
 const UPLOADS_MAX: usize = 16;
+/// Those of one account: whatever it does, others find a place.
+const UPLOADS_OF_ACCOUNT_MAX: usize = 4;
 /// Bytes of bodies that are read at once, in MiB: one of the largest and a few others.
 const READ_AT_ONCE_MIB: usize = 192;
 /// Longest time that a body takes to arrive: clients give up after 60 s.
@@ -36,30 +40,35 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The bounds on uploads of this process.
 #[derive(Clone)]
 pub(crate) struct Uploads {
-    slots: Arc<Semaphore>,
+    places: Places,
     read_mib: Arc<Semaphore>,
 }
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { slots: Arc::new(Semaphore::new(UPLOADS_MAX)), read_mib: Arc::new(Semaphore::new(READ_AT_ONCE_MIB)) }
+        let places = Places::new(UPLOADS_MAX, UPLOADS_OF_ACCOUNT_MAX);
+        Self { places, read_mib: Arc::new(Semaphore::new(READ_AT_ONCE_MIB)) }
     }
 }
 
-/// A whole body, not looked at yet.
+/// A whole body of a caller who may make things, not looked at yet.
 pub(crate) struct Upload {
+    pub(crate) caller: Caller,
     spool: SpooledTempFile,
     size_bytes: usize,
-    _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl FromRequest<Shared> for Upload {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
-        let slot = Arc::clone(&app.uploads.slots).try_acquire_owned().map_err(|_| {
-            ApiError::new(ErrorCode::Overloaded, "Too many builds' files arrive at once.").retry_after(5)
-        })?;
+        let (mut parts, body) = request.into_parts();
+        let Writer(caller) = Writer::from_request_parts(&mut parts, app).await?;
+        let Some(place) = app.uploads.places.enter(&caller.account) else {
+            return Err(ApiError::new(ErrorCode::Overloaded, "Too many builds' files arrive at once.").retry_after(5));
+        };
+        let request = Request::from_parts(parts, body);
         let spool = tempfile::spooled_tempfile_in(limit::BODY_MAX_BYTES, app.contexts.draft_dir());
         let arrived = tokio::time::timeout(TIMEOUT, receive(request, spool)).await;
         let late = |_| {
@@ -67,7 +76,7 @@ impl FromRequest<Shared> for Upload {
             ApiError::new(ErrorCode::BodyTimeout, detail)
         };
         let (spool, size_bytes) = arrived.map_err(late)??;
-        Ok(Self { spool, size_bytes, _slot: slot })
+        Ok(Self { caller, spool, size_bytes, _place: place })
     }
 }
 

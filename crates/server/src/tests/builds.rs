@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Method;
+use axum::body::Body;
+use axum::http::{Method, Request};
 use cakework_core::build::{BuildErrorCode, BuildState};
 use cakework_core::id::BuildId;
 use cakework_wire::build::{BuildObservation, BuildPhase, BuildProblem, BuildSource, Token};
 use cakework_wire::host::ImageObservation;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use super::script::{FETCHING, Host, Loss};
 use super::{TestApp, eventually};
@@ -435,6 +437,43 @@ async fn a_queue_has_an_end() {
     let key = few.key(Scope::Write).await;
     few.post("/v1/image/build/files", &key, files("FROM a")).await.expect(201);
     few.post("/v1/image/build/files", &key, files("FROM a")).await.expect_code(403, "quota_exceeded");
+}
+
+/// A request whose body never ends holds its place for as long as it is sent.
+#[tokio::test]
+async fn an_account_takes_some_of_the_places_for_uploads_and_never_all() {
+    const PLACES: usize = 4;
+    let (api, _host, key) = with_host(|_| {}).await;
+    let stranger = api.stranger().await;
+    let mut held = Vec::new();
+    for _ in 0..PLACES {
+        let (sent, chunks) = tokio::sync::mpsc::channel::<Result<axum::body::Bytes, std::io::Error>>(1);
+        let chunks = futures_util::stream::unfold(chunks, async |mut chunks| Some((chunks.recv().await?, chunks)));
+        let request = Request::post("/v1/image/build/files").header("X-Api-Key", &key);
+        let request = request.body(Body::from_stream(Box::pin(chunks))).unwrap();
+        let answer = tokio::spawn(crate::routes::router(Arc::clone(&api.app)).oneshot(request));
+        // The second chunk is taken once the first one was: then the body arrives.
+        for _ in 0..2 {
+            sent.send(Ok(" ".into())).await.unwrap();
+        }
+        held.push((sent, answer));
+    }
+    let body = || files("FROM scratch");
+    let refused = api.post("/v1/image/build/files", &key, body()).await;
+    assert_eq!(refused.headers["retry-after"], "5");
+    refused.expect_code(503, "overloaded");
+    api.post("/v1/image/build/github", &key, github()).await.expect_code(503, "overloaded");
+    build(&api, &stranger, "files", body()).await;
+
+    // A body that ends, also one that is wrong, and one that is given up make room.
+    let (sent, answer) = held.pop().unwrap();
+    drop(sent);
+    assert_eq!(answer.await.unwrap().unwrap().status(), 400);
+    build(&api, &key, "files", body()).await;
+    let (_sent, answer) = held.pop().unwrap();
+    answer.abort();
+    assert!(answer.await.unwrap_err().is_cancelled());
+    build(&api, &key, "files", body()).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cakework_core::id::{BuildId, VmId};
 use cakework_wire::build::BuildReport;
@@ -52,6 +53,28 @@ impl Board {
             state.vms.insert(report.vm_id.clone(), (seq, report));
             true
         });
+    }
+
+    /// A VM's report.
+    pub fn vm_report(&self, vm: &VmId) -> Option<VmReport> {
+        self.state().vms.get(vm).map(|(_, report)| report.clone())
+    }
+
+    /// Waits for a VM's report of which `is_it` holds; `None` where there was none in time.
+    pub async fn until(&self, vm: &VmId, wait: Duration, is_it: impl Fn(&VmReport) -> bool) -> Option<VmReport> {
+        let mut seq = self.seq.subscribe();
+        let found = async {
+            loop {
+                // Before the look: what comes after it is a change.
+                seq.borrow_and_update();
+                if let Some(report) = self.vm_report(vm).filter(|report| is_it(report)) {
+                    return report;
+                }
+                // The sender lives as long as this board.
+                let _ = seq.changed().await;
+            }
+        };
+        tokio::time::timeout(wait, found).await.ok()
     }
 
     /// Puts up the images' reports: those that changed get a new number.
@@ -144,6 +167,20 @@ mod tests {
             let page = board.page(stranger);
             assert!(page.resync && page.vms.len() == 1, "{stranger}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_report_is_waited_for() {
+        let board = Board::new(5);
+        let vm: VmId = "e784996f346483".parse().expect("an id");
+        let waiter = tokio::spawn({
+            let (board, vm) = (board.clone(), vm.clone());
+            async move { board.until(&vm, Duration::from_secs(10), |report| report.generation.0 == 2).await }
+        });
+        board.vm(report(1, VmObservation::Starting));
+        board.vm(report(2, VmObservation::Starting));
+        assert_eq!(waiter.await.expect("no panic"), board.vm_report(&vm));
+        assert_eq!(board.until(&vm, Duration::from_millis(1), |_| false).await, None);
     }
 
     #[tokio::test]

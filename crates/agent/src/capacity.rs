@@ -56,7 +56,8 @@ fn held_mib(dir: &Path) -> u64 {
     let vms = dirs.iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten());
     let files = vms.flat_map(|vm| {
         let vm = VmDir::at(vm.path());
-        [vm.disk_file(), vm.volume_file()]
+        let memories = [vm.prepared_pages(), vm.spill().join("pages.img")];
+        [vm.disk_file(), vm.volume_file(), vm.prepared_disk()].into_iter().chain(memories)
     });
     let blocks: u64 = files.filter_map(|file| Some(file.symlink_metadata().ok()?.blocks())).sum();
     (blocks * 512) >> 20

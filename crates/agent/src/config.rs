@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::BuildConfig;
 use crate::build::git::GitConfig;
+use crate::cached::Caps;
 use crate::logs::LogConfig;
 use crate::net::NetConfig;
 
@@ -33,6 +34,9 @@ pub struct AgentConfig {
     /// A cgroup, from the hierarchy's root, that the instance's own is made in; the root itself where absent.
     #[serde(default)]
     pub cgroup_parent: Option<String>,
+    /// What of the memory may be held by cached VMs that do not run.
+    #[serde(default)]
+    pub cached: CachedConfig,
     /// The VMs' networks.
     pub network: NetConfig,
     /// Where images come from.
@@ -59,6 +63,23 @@ impl AgentConfig {
     /// short as the other: a socket lies in it.
     pub(crate) fn build_runsc_root(&self) -> PathBuf {
         self.dir.join("build")
+    }
+}
+
+/// What cached VMs may hold that do not run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CachedConfig {
+    /// Memory of sandboxes that wait for a start or to be woken, in MiB; absent: a quarter of what may be promised.
+    pub waiting_mib: Option<u64>,
+    /// The same for one scope; absent: half of that.
+    pub scope_waiting_mib: Option<u64>,
+}
+
+impl CachedConfig {
+    pub(crate) fn caps(&self, memory_mib: u64) -> Caps {
+        let host_mib = self.waiting_mib.unwrap_or(memory_mib / 4);
+        Caps { host_mib, scope_mib: self.scope_waiting_mib.unwrap_or(host_mib / 2) }
     }
 }
 

@@ -7,6 +7,7 @@
 mod backend;
 mod board;
 mod build;
+mod cached;
 mod capacity;
 mod config;
 pub mod engine;
@@ -23,6 +24,6 @@ mod vm;
 pub use build::BuildConfig;
 #[doc(hidden)]
 pub use build::git;
-pub use config::{AgentConfig, CapacityConfig};
+pub use config::{AgentConfig, CachedConfig, CapacityConfig};
 pub use purge::purge;
 pub use run::run;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::gvisor::Gvisor;
 use crate::board::Board;
 use crate::build::{self, BuildDir, Builds, Caches};
+use crate::cached::{self, HostKey};
 use crate::config::AgentConfig;
 use crate::engine::{self, ProbeConfig};
 use crate::host::Host;
@@ -45,12 +46,23 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         cgroup_parent: config.cgroup_parent.clone(),
     };
     let unpacker = Unpacker { program: config.program.clone(), args: vec!["unpack".into()] };
-    let (engine, network, images) = tokio::join!(
+    let key = tokio::task::spawn_blocking({
+        let (runsc, boot_id) = (config.runsc.clone(), host.boot_id.clone());
+        // Without an engine nothing is prepared that could belong to it.
+        move || HostKey::read(&runsc, boot_id)
+    });
+    let (engine, key, network, images) = tokio::join!(
         engine::probe(&probe),
+        key,
         Network::open(config.network.clone()),
         ImageStore::open(&config.dir, config.images.clone(), unpacker.clone()),
     );
     let (network, images) = (network.context("preparing the networks")?, images.context("opening the image store")?);
+    let key = key?.or_else(|error| match engine {
+        Err(_) => Ok(HostKey::default()),
+        Ok(_) => Err(error),
+    });
+    let key = key.context("reading the engine's program")?;
     let refusal = engine.as_ref().err().map(|gap| format!("{} {}", gap.reason, gap.fix));
     match &engine {
         Ok(engine) => tracing::info!(version = engine.version, canary_ms = engine.canary_ms, "gVisor runs here"),
@@ -69,7 +81,10 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         board: board.clone(),
         shutdown: shutdown.clone(),
     });
-    let registry = Registry::new(Arc::clone(&parts), config.dir.clone(), capacity, refusal, host.draining);
+    let caps = config.cached.caps(capacity.memory_mib);
+    let cached = Arc::new(cached::Shared::new(key, config.network.edge_uid, caps));
+    let registry =
+        Registry::new(Arc::clone(&parts), Arc::clone(&cached), config.dir.clone(), capacity, refusal, host.draining);
     let builds = Builds::new(Arc::new(building(&config, &parts, unpacker)), registry.clone());
     build::recover(&builds).await.context("taking up the builds that are here")?;
     vm::recover(&parts, &registry, &config.dir).await.context("taking up the VMs that are here")?;
@@ -80,6 +95,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         host: Mutex::new(host),
         dir: config.dir.clone(),
         registry: registry.clone(),
+        cached,
         builds: builds.clone(),
         images: images.clone(),
         board,

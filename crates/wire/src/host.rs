@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /v1/host` | | [`HostStatus`] |
 //! | `PUT /v1/host/drain` | [`Drain`] | [`HostStatus`] |
+//! | `GET /v1/host/cached` | | [`CachedStatus`] |
 //! | `GET /v1/watch?after=SEQ&wait_ms=MS` | | [`WatchPage`] |
 //! | `PUT /v1/vms/{vmId}` | [`PutVm`] | [`PutVmAnswer`] |
 //! | `POST /v1/vms/{vmId}/stop` | [`EndVm`] | [`Accepted`] |
@@ -116,6 +117,30 @@ pub struct HostStatus {
     pub reserved: Amounts,
     /// It takes no new VMs.
     pub draining: bool,
+}
+
+/// What cached VMs hold on a host that do not run. Of what was promised, none of it is a part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CachedStatus {
+    /// Prepared instances that wait for a start.
+    pub paused: WaitingVms,
+    /// Sandboxes with nothing running in them that wait for a start.
+    pub created: WaitingVms,
+    /// Runs that sleep where they are.
+    pub asleep: WaitingVms,
+    /// Restores that failed since the agent started; a slower start took the place of each.
+    pub restores_failed: u64,
+}
+
+/// Sandboxes of one kind that wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingVms {
+    /// How many.
+    pub count: u64,
+    /// Their memory in MiB.
+    pub memory_mib: u64,
 }
 
 /// Starts or ends draining.

@@ -17,7 +17,7 @@ use super::log::Log;
 use super::record::Assignment;
 use super::recover::remove_contexts;
 use crate::sys::file::{self, Survives};
-use crate::vm::clean::{self, CleanError};
+use crate::vm::clean::{self, CleanError, Files};
 
 /// Time before a cleaning that failed is tried again, doubled each time.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -99,7 +99,7 @@ async fn clean(parts: &Arc<Parts>, build: &BuildId, dir: &BuildDir, assignment: 
 
 async fn give_back(parts: &Arc<Parts>, dir: &BuildDir, assignment: &Assignment) -> Result<(), CleanError> {
     clean::end_sandbox(&parts.vm, &assignment.sandbox, true).await?;
-    clean::give_back(&parts.vm, &assignment.sandbox, dir.vm(), assignment.slot).await?;
+    clean::give_back(&parts.vm, &assignment.sandbox, dir.vm(), assignment.slot, Files::All).await?;
     let dir = dir.clone();
     let removed = tokio::task::spawn_blocking(move || {
         remove_contexts(&dir)?;

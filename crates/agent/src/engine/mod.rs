@@ -70,7 +70,7 @@ pub async fn probe(config: &ProbeConfig) -> EngineReport {
             reason: format!("gVisor's `runsc` was not found at {}.", config.runsc.display()),
             fix: INSTALL.into(),
         },
-        EngineError::Timeout { .. } | EngineError::Failed { .. } => Gap {
+        EngineError::Timeout { .. } | EngineError::Failed { .. } | EngineError::Socket { .. } => Gap {
             reason: format!("{} does not tell its version: {error}.", config.runsc.display()),
             fix: INSTALL.into(),
         },

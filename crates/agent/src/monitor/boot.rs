@@ -16,11 +16,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::plan::{Booted, Plan};
 use super::sandbox::Sandbox;
+use crate::sys::mounts;
 
 /// What a guest may write while no monitor reads; then it blocks.
 const FIFO_BYTES: usize = 256 * 1024;
@@ -74,8 +74,8 @@ pub fn boot(plan: &Plan, outputs: [&Path; 2], fifos: &[File; 2]) -> Result<Boote
 fn spawn(plan: &Plan, outputs: [&Path; 2]) -> Result<Child> {
     let (program, arguments) = plan.command.split_first().context("the plan has no command")?;
     let host = File::open("/proc/self/ns/mnt").context("opening the mount namespace")?;
-    nix::sched::unshare(CloneFlags::CLONE_NEWNS).context("leaving the host's mount namespace")?;
-    let spawned = private_mounts().and_then(|()| {
+    let left = mounts::leave_without_sysctls().context("making the mounts private");
+    let spawned = left.and_then(|()| {
         let [stdout, stderr] = outputs.map(|path| open(path, OFlags::empty()));
         Command::new(program)
             .args(arguments)
@@ -89,15 +89,6 @@ fn spawn(plan: &Plan, outputs: [&Path; 2]) -> Result<Child> {
     });
     nix::sched::setns(&host, CloneFlags::CLONE_NEWNS).context("going back to the host's mount namespace")?;
     spawned
-}
-
-fn private_mounts() -> Result<()> {
-    // A slave sees the host's unmounts for as long as it lives, and shows the host none of its own mounts.
-    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", slave).context("making the mounts private")?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount("tmpfs", "/proc/sys/net", "tmpfs", flags, Some(c"size=0,mode=555"))
-        .context("covering /proc/sys/net")
 }
 
 /// Waits for the command. `None`: it took too long and was killed with its process group.

@@ -12,6 +12,7 @@ use cakework_core::id::{InstanceId, VmId};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
+mod accepts;
 mod conntrack;
 pub mod dns;
 mod link;
@@ -20,6 +21,7 @@ mod netns;
 mod nft;
 mod rules;
 
+pub use accepts::accepts;
 pub use name::{GUEST, HOST_ADDRESS};
 
 /// What the network of an instance is made of.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
 use crate::build::Builds;
+use crate::cached::Shared;
 use crate::engine::Engine;
 use crate::host::Host;
 use crate::vm::Registry;
@@ -36,6 +37,8 @@ pub struct State {
     pub dir: std::path::PathBuf,
     /// The VMs.
     pub registry: Registry,
+    /// What cached VMs share.
+    pub cached: Arc<Shared>,
     /// The builds.
     pub builds: Builds,
     /// The images.

@@ -13,13 +13,15 @@ use cakework_core::id::{Generation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::limit;
 use cakework_wire::host::{
-    Accepted, Drain, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL, PROTOCOL_HEADER, PROTOCOL_OLDEST,
-    PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, WATCH_WAIT_MAX_MS, WatchPage,
+    Accepted, CachedStatus, Drain, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL, PROTOCOL_HEADER,
+    PROTOCOL_OLDEST, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm, VmReport,
+    WATCH_WAIT_MAX_MS, WaitingVms, WakeVm, WatchPage,
 };
 use serde::Deserialize;
 
 use super::problem::Problem;
 use super::{State, builds};
+use crate::cached::Waits;
 use crate::vm::Ask;
 
 pub(super) type Answer<T> = Result<Json<Reply<T>>, Problem>;
@@ -29,9 +31,12 @@ pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .route("/v1/host", get(host))
         .route("/v1/host/drain", put(drain))
+        .route("/v1/host/cached", get(cached))
         .route("/v1/watch", get(watch))
         .route("/v1/vms/{vm}", put(put_vm).delete(delete_vm))
         .route("/v1/vms/{vm}/stop", post(stop_vm))
+        .route("/v1/vms/{vm}/sleep", post(sleep_vm))
+        .route("/v1/vms/{vm}/wake", post(wake_vm))
         .route("/v1/vms/{vm}/logs", post(logs))
         .route("/v1/images/resolve", post(resolve))
         .route("/v1/images/{digest}", put(pull).get(image))
@@ -169,8 +174,35 @@ async fn delete_vm(
     Path(vm): Path<VmId>,
     Query(query): Query<DeleteQuery>,
 ) -> Answer<Accepted> {
-    state.registry.end(vm, query.generation, Ask::Kill).await?;
+    state.registry.end(vm, query.generation, Ask::Destroy).await?;
     state.reply(Accepted {})
+}
+
+async fn sleep_vm(
+    Shared(state): Shared<Arc<State>>,
+    Path(vm): Path<VmId>,
+    Body(ask): Body<SleepVm>,
+) -> Answer<SleepAnswer> {
+    let answer = state.registry.sleep(&vm, ask).await;
+    state.reply(answer)
+}
+
+async fn wake_vm(Shared(state): Shared<Arc<State>>, Path(vm): Path<VmId>, Body(ask): Body<WakeVm>) -> Answer<VmReport> {
+    let report = state.registry.wake(&vm, ask).await.ok_or_else(|| Problem::unknown("VM"))?;
+    state.reply(report)
+}
+
+async fn cached(Shared(state): Shared<Arc<State>>) -> Answer<CachedStatus> {
+    let of = |waits| {
+        let (count, memory_mib) = state.cached.waiting(waits);
+        WaitingVms { count, memory_mib }
+    };
+    state.reply(CachedStatus {
+        paused: of(Waits::Paused),
+        created: of(Waits::Created),
+        asleep: of(Waits::Asleep),
+        restores_failed: state.cached.restores_failed(),
+    })
 }
 
 async fn logs(

@@ -123,6 +123,31 @@ impl Cgroups {
         texts.map(|text| counter(&text, "oom_kill")).max().unwrap_or(0)
     }
 
+    /// CPU time that a group has used, in nanoseconds; 0 where the group is gone.
+    pub fn cpu_ns(&self, name: &str) -> u64 {
+        let read = |dir: PathBuf| match self.layout {
+            Layout::PerController => std::fs::read_to_string(dir.join("cpuacct.usage")).ok()?.trim().parse().ok(),
+            Layout::Unified => {
+                Some(counter(&std::fs::read_to_string(dir.join("cpu.stat")).ok()?, "usage_usec").saturating_mul(1000))
+            }
+        };
+        self.dirs(name).filter_map(read).max().unwrap_or(0)
+    }
+
+    /// Memory that a group holds and the kernel can't take back by itself, in bytes; 0 where the group is gone.
+    pub fn memory_bytes(&self, name: &str) -> u64 {
+        let (usage, files) = match self.layout {
+            Layout::PerController => ("memory.usage_in_bytes", ["total_active_file", "total_inactive_file"]),
+            Layout::Unified => ("memory.current", ["active_file", "inactive_file"]),
+        };
+        let read = |dir: PathBuf| {
+            let usage: u64 = std::fs::read_to_string(dir.join(usage)).ok()?.trim().parse().ok()?;
+            let stat = std::fs::read_to_string(dir.join("memory.stat")).ok()?;
+            Some(usage.saturating_sub(files.iter().map(|name| counter(&stat, name)).sum()))
+        };
+        self.dirs(name).filter_map(read).max().unwrap_or(0)
+    }
+
     /// The processes in a group and below it.
     pub fn processes(&self, name: &str) -> Vec<ProcessRef> {
         let mut pids: Vec<i32> = self.dirs(name).flat_map(|dir| pids_below(&dir, DEPTH_MAX)).collect();
@@ -311,9 +336,15 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts");
         cgroups.join("one", i32::try_from(child.id()).expect("a pid")).expect("it joins");
         assert_eq!(cgroups.processes("one").len(), 1);
+        let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh starts");
+        cgroups.join("one", i32::try_from(busy.id()).expect("a pid")).expect("it joins");
+        while cgroups.cpu_ns("one") < 1_000_000 || cgroups.memory_bytes("one") == 0 {
+            std::thread::yield_now();
+        }
         assert!(cgroups.remove("one").is_err(), "a group in use can't go");
         assert!(!cgroups.kill("one"));
         child.wait().expect("it was killed");
+        busy.wait().expect("it was killed");
         assert!(cgroups.kill("one"));
         assert_eq!((cgroups.list(), cgroups.oom_kills("one")), (vec!["one".to_owned()], 0));
         cgroups.remove("one").expect("it is empty");

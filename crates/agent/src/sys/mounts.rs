@@ -1,7 +1,40 @@
-//! Which mounts there are.
+//! Which mounts there are, and namespaces of mounts for the engine's commands.
+//!
+//! Invariant: only the monitor's one thread and threads made here ever leave the host's mount namespace.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use nix::sched::CloneFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use tokio::process::{Child, Command};
+
+/// Moves this thread into a copy of its mount namespace in which `/proc/sys/net` is empty.
+///
+/// # Errors
+/// What the kernel said; the thread may then be in the copy.
+pub fn leave_without_sysctls() -> std::io::Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+    // A slave sees the host's unmounts for as long as it lives, and shows the host none of its own mounts.
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    Ok(rustix::mount::mount("tmpfs", "/proc/sys/net", "tmpfs", flags, Some(c"size=0,mode=555"))?)
+}
+
+/// Starts a command in such a namespace, which ends with it. Needs a tokio runtime.
+///
+/// # Errors
+/// Where the namespace can't be made or the command can't be started.
+pub async fn spawn_privately(mut command: Command) -> std::io::Result<Child> {
+    let runtime = tokio::runtime::Handle::current();
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("mounts".to_owned()).spawn(move || {
+        let _runtime = runtime.enter();
+        // Where nobody listens any more, the child is dropped, and so killed.
+        let _ = answer.send(leave_without_sysctls().and_then(|()| command.spawn()));
+    })?;
+    answered.await.map_err(|_| std::io::Error::other("the thread in the mount namespace panicked"))?
+}
 
 /// Mount points at or below `dir`, in this process's mount namespace, innermost first.
 ///

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::dir::VmDir;
 use super::driver::{Driver, Parts, save};
+use super::exit::Known;
 use super::{exit, watcher};
 use crate::net::{NetError, Slot};
 use crate::sys::file::{self, Survives};
@@ -66,19 +67,24 @@ pub async fn clean(driver: &mut Driver) -> Option<()> {
 }
 
 async fn attempt(driver: &mut Driver) -> Result<(), CleanError> {
-    end(driver).await?;
+    end_driven(driver).await?;
     if driver.record.exit.is_none() {
         let (parts, vm, dir, record) =
             (Arc::clone(&driver.parts), driver.vm.clone(), driver.dir.clone(), driver.record.clone());
         let exit = blocking("read how it ended", move || {
-            let same_boot = record.boot_id == parts.boot_id;
-            Ok(exit::classify(&record, same_boot, parts.cgroups.oom_kills(vm.as_str()), watcher::exited(&dir)))
+            let known = Known {
+                ran: record.sandbox.is_some(),
+                cause: record.cause,
+                failure: record.failure.as_deref(),
+                same_boot: record.boot_id == parts.boot_id,
+            };
+            Ok(exit::classify(known, parts.cgroups.oom_kills(vm.as_str()), watcher::exited(&dir)))
         });
         driver.record.exit = Some(exit.await?);
         // Its sources are about to be removed.
         save(&driver.dir, &driver.record, Survives::Process).await;
     }
-    give_back(&driver.parts, &driver.vm, &driver.dir, driver.assignment.slot).await?;
+    give_back(&driver.parts, &driver.vm, &driver.dir, driver.assignment.slot, Files::All).await?;
     let asked = driver.dir.asked();
     blocking("remove the wish", move || file::remove(&asked).map_err(io("the wish"))).await
 }
@@ -88,27 +94,36 @@ async fn attempt(driver: &mut Driver) -> Result<(), CleanError> {
 /// # Errors
 /// [`CleanError`].
 pub async fn undo(driver: &mut Driver) -> Result<(), CleanError> {
-    end(driver).await?;
+    end_driven(driver).await?;
     driver.record.monitor = None;
-    give_back(&driver.parts, &driver.vm, &driver.dir, driver.assignment.slot).await
+    give_back(&driver.parts, &driver.vm, &driver.dir, driver.assignment.slot, Files::All).await
 }
 
-/// Ends the sandbox and, once it has noted all, the monitor.
-async fn end(driver: &mut Driver) -> Result<(), CleanError> {
+async fn end_driven(driver: &mut Driver) -> Result<(), CleanError> {
     let same_boot = driver.record.boot_id == driver.parts.boot_id;
-    let monitor = match driver.monitor.take() {
-        Some(monitor) => Some(monitor),
-        None if same_boot => {
-            driver.record.monitor.and_then(Process::open).or_else(|| watcher::find(&driver.dir).and_then(Process::open))
-        }
-        None => None,
-    };
-    // Before the sandbox ran there is nothing to note, and the monitor could still be about to make one.
-    let never_ran = driver.record.sandbox.is_none();
+    let recorded = driver.record.monitor.filter(|_| same_boot);
+    let monitor = driver.monitor.take().or_else(|| recorded.and_then(Process::open));
+    let monitor = if same_boot { monitor } else { None };
+    end(&driver.parts, &driver.vm, &driver.dir, monitor, driver.record.sandbox.is_none()).await
+}
+
+/// Ends the sandbox and, once it has noted all, the monitor, which is looked for where it is not given. `never_ran`:
+/// there is nothing to note, and the monitor could still be about to make a sandbox.
+///
+/// # Errors
+/// [`CleanError::Alive`] where something does not go.
+pub async fn end(
+    parts: &Arc<Parts>,
+    vm: &VmId,
+    dir: &VmDir,
+    monitor: Option<Process>,
+    never_ran: bool,
+) -> Result<(), CleanError> {
+    let monitor = monitor.or_else(|| watcher::find(dir).and_then(Process::open));
     if let Some(monitor) = monitor.as_ref().filter(|_| never_ran) {
         end_monitor(monitor).await?;
     }
-    end_sandbox(&driver.parts, &driver.vm, never_ran).await?;
+    end_sandbox(parts, vm, never_ran).await?;
     match monitor {
         Some(monitor) => {
             // What it has not noted by then is lost.
@@ -163,11 +178,11 @@ fn kill_strays(parts: &Parts, vm: &VmId) -> Result<bool, CleanError> {
 ///
 /// # Errors
 /// [`CleanError`]; the rest was given back.
-pub async fn give_back(parts: &Arc<Parts>, vm: &VmId, dir: &VmDir, slot: Slot) -> Result<(), CleanError> {
+pub async fn give_back(parts: &Arc<Parts>, vm: &VmId, dir: &VmDir, slot: Slot, what: Files) -> Result<(), CleanError> {
     let local = blocking("give back a VM's files", {
         let (parts, vm, dir) = (Arc::clone(parts), vm.clone(), dir.clone());
         move || {
-            let files = remove_files(&dir);
+            let files = remove_files(&dir, what);
             parts.gvisor.forget(vm.as_str()).map_err(io("the engine's state"))?;
             parts.cgroups.remove(vm.as_str()).map_err(io("the control group"))?;
             files
@@ -188,7 +203,7 @@ pub async fn destroy(parts: &Arc<Parts>, vm: &VmId, dir: &VmDir, slot: Slot) -> 
     loop {
         let mut done = end_sandbox(parts, vm, true).await;
         if done.is_ok() {
-            done = give_back(parts, vm, dir, slot).await;
+            done = give_back(parts, vm, dir, slot, Files::All).await;
         }
         if done.is_ok() || attempt == DESTROY_ATTEMPTS {
             return done;
@@ -198,15 +213,32 @@ pub async fn destroy(parts: &Arc<Parts>, vm: &VmId, dir: &VmDir, slot: Slot) -> 
     }
 }
 
-/// Unmounts and removes what a preparation made in a VM's directory. Blocks.
+/// Which files of a VM are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// Those of its sandbox: a cached VM keeps its volume, its prepared state and its log.
+    Run,
+    /// None: a cached VM's memory and disks are kept, and only unmounted.
+    None,
+    /// All but its record and its log.
+    All,
+}
+
+/// Unmounts what a preparation mounted in a VM's directory and removes files of it. Blocks.
 ///
 /// # Errors
 /// [`CleanError`].
-pub fn remove_files(dir: &VmDir) -> Result<(), CleanError> {
+pub fn remove_files(dir: &VmDir, what: Files) -> Result<(), CleanError> {
     for point in mounts::below(dir.path()).map_err(io("mounts"))? {
         rootfs::unmount(&point)?;
     }
-    dir.prepared().iter().try_for_each(|path| file::remove(path)).map_err(io("the VM's files"))
+    let (of_run, kept) = (dir.of_run(), dir.kept());
+    let removed: &[&[_]] = match what {
+        Files::None => &[],
+        Files::Run => &[&of_run],
+        Files::All => &[&of_run, &kept],
+    };
+    removed.iter().copied().flatten().try_for_each(|path| file::remove(path)).map_err(io("the VM's files"))
 }
 
 fn io(what: &'static str) -> impl Fn(std::io::Error) -> CleanError {

@@ -39,10 +39,28 @@ parts! {
     rootfs = "rootfs";
     /// The volume's file.
     volume_file = "volume.img";
+    /// The volume's file before it is whole.
+    volume_draft = "volume.draft";
+    /// The same before it belongs to the VM's user.
+    volume_new = "volume.new";
     /// The mounted volume.
     volume = "volume";
+    /// What a cached VM's starts begin with.
+    prepared = "prepared";
+    /// Its disk.
+    prepared_disk = "prepared/disk.img";
+    /// The pages of its memory.
+    prepared_pages = "prepared/memory/pages.img";
+    /// Its sandbox's configuration.
+    prepared_config = "prepared/config.json";
+    /// The same before it is whole.
+    prepared_draft = "prepared.draft";
+    /// The memory of a cached VM that sleeps on the disk.
+    spill = "spill";
     /// What the engine reads.
     bundle = "bundle";
+    /// The sandbox's configuration in it.
+    config = "bundle/config.json";
     /// What engine and monitor write.
     run = "run";
     /// The log.
@@ -80,8 +98,15 @@ impl VmDir {
         &self.path
     }
 
-    /// What a VM's preparation made here.
-    pub fn prepared(&self) -> [PathBuf; 7] {
-        [self.rootfs(), self.disk(), self.volume(), self.disk_file(), self.volume_file(), self.bundle(), self.run()]
+    /// What the making of a sandbox left here.
+    pub fn of_run(&self) -> [PathBuf; 6] {
+        [self.rootfs(), self.disk(), self.volume(), self.disk_file(), self.bundle(), self.run()]
+    }
+
+    /// What a cached VM keeps between its runs.
+    pub fn kept(&self) -> [PathBuf; 6] {
+        let volume = [self.volume_file(), self.volume_draft(), self.volume_new()];
+        let [file, draft, new] = volume;
+        [file, draft, new, self.prepared(), self.prepared_draft(), self.spill()]
     }
 }

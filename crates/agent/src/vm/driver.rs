@@ -376,7 +376,7 @@ impl Driver {
 
     fn obey(&mut self, ask: Ask) -> PhaseEvent {
         self.record.cause.get_or_insert(Cause::Asked);
-        if ask == Ask::Kill {
+        if ask >= Ask::Kill {
             return PhaseEvent::KillAsked;
         }
         self.record.kill_by_ms = Some(clock::boottime_ms().saturating_add(self.assignment.spec.stop_grace_ms));
@@ -433,7 +433,7 @@ pub(super) async fn save(dir: &VmDir, record: &Record, survives: Survives) {
 }
 
 /// The signal that an image wants, if it is a name or number that the engine can't misread; else `TERM`.
-fn stop_signal(wanted: Option<&str>) -> &str {
+pub fn stop_signal(wanted: Option<&str>) -> &str {
     match wanted {
         Some(signal) if !signal.is_empty() && signal.len() <= 16 && signal.bytes().all(is_signal_byte) => signal,
         _ => "TERM",

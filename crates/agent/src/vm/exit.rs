@@ -2,22 +2,35 @@
 
 use cakework_core::lifecycle::{Exit, ExitReason};
 
-use super::record::{Cause, Record};
+use super::record::Cause;
 use crate::monitor::plan::Exited;
+
+/// What the agent knows of an end.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The sandbox ran.
+    pub ran: bool,
+    /// Why the agent ended it.
+    pub cause: Option<Cause>,
+    /// Why it could not be started.
+    pub failure: Option<&'a str>,
+    /// It ran in this boot of the host.
+    pub same_boot: bool,
+}
 
 /// Tells the ends apart. Our own wish comes first, since the sandbox ended after it; then the kernel's counter of kills
 /// for want of memory, since no exit code tells those; then what the process said. What nobody saw is `unknown`.
-pub fn classify(record: &Record, same_boot: bool, oom_kills: u64, exited: Option<Exited>) -> Exit {
+pub fn classify(known: Known<'_>, oom_kills: u64, exited: Option<Exited>) -> Exit {
     let Exited { code, signal } = exited.unwrap_or_default();
     let oom = oom_kills > 0;
-    let reason = if record.sandbox.is_none() && record.cause.is_none() && record.failure.is_some() {
-        return Exit::start_failed(record.failure.clone().unwrap_or_default());
-    } else if let Some(cause) = record.cause {
+    let reason = if let (false, None, Some(failure)) = (known.ran, known.cause, known.failure) {
+        return Exit::start_failed(failure);
+    } else if let Some(cause) = known.cause {
         match cause {
             Cause::Asked => ExitReason::Stopped,
             Cause::Timeout => ExitReason::Timeout,
         }
-    } else if !same_boot {
+    } else if !known.same_boot {
         return Exit::only(ExitReason::HostLost);
     } else if oom {
         ExitReason::Oom
@@ -32,57 +45,41 @@ pub fn classify(record: &Record, same_boot: bool, oom_kills: u64, exited: Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::process::ProcessRef;
-    use cakework_core::id::Generation;
-    use cakework_core::phase::Phase;
 
-    fn record() -> Record {
-        Record {
-            generation: Generation::FIRST,
-            boot_id: "b".into(),
-            phase: Phase::Cleaning,
-            address: None,
-            monitor: None,
-            sandbox: Some(ProcessRef { pid: 7, start_time: 7 }),
-            end_by_ms: None,
-            kill_by_ms: None,
-            cause: None,
-            failure: None,
-            exit: None,
-        }
-    }
+    const RAN: Known<'static> = Known { ran: true, cause: None, failure: None, same_boot: true };
 
     #[test]
     fn the_ends_are_told_apart() {
         let code = |code| Some(Exited { code: Some(code), signal: None });
         let killed = Some(Exited { code: None, signal: Some(9) });
-        let asked = Record { cause: Some(Cause::Asked), ..record() };
-        let timeout = Record { cause: Some(Cause::Timeout), ..record() };
-        let failed = Record { sandbox: None, failure: Some("why".into()), ..record() };
-        let early = Record { sandbox: None, cause: Some(Cause::Asked), failure: Some("why".into()), ..record() };
+        let asked = Known { cause: Some(Cause::Asked), ..RAN };
+        let timeout = Known { cause: Some(Cause::Timeout), ..RAN };
+        let failed = Known { ran: false, failure: Some("why"), ..RAN };
+        let early = Known { cause: Some(Cause::Asked), ..failed };
+        let lost = |known| Known { same_boot: false, ..known };
         let cases = [
-            (record(), true, 0, code(3), ExitReason::Exited, Some(3), None),
-            (record(), true, 1, killed, ExitReason::Oom, None, Some(9)),
-            (record(), true, 1, code(2), ExitReason::Oom, Some(2), None),
-            (record(), true, 0, None, ExitReason::Unknown, None, None),
-            (record(), true, 0, Some(Exited::default()), ExitReason::Unknown, None, None),
-            (record(), false, 0, None, ExitReason::HostLost, None, None),
-            (asked.clone(), true, 1, code(0), ExitReason::Stopped, Some(0), None),
-            (asked, false, 0, None, ExitReason::Stopped, None, None),
-            (timeout, true, 0, killed, ExitReason::Timeout, None, Some(9)),
-            (failed, true, 0, None, ExitReason::StartFailed, None, None),
-            (early, true, 0, None, ExitReason::Stopped, None, None),
+            (RAN, 0, code(3), ExitReason::Exited, Some(3), None),
+            (RAN, 1, killed, ExitReason::Oom, None, Some(9)),
+            (RAN, 1, code(2), ExitReason::Oom, Some(2), None),
+            (RAN, 0, None, ExitReason::Unknown, None, None),
+            (RAN, 0, Some(Exited::default()), ExitReason::Unknown, None, None),
+            (lost(RAN), 0, None, ExitReason::HostLost, None, None),
+            (asked, 1, code(0), ExitReason::Stopped, Some(0), None),
+            (lost(asked), 0, None, ExitReason::Stopped, None, None),
+            (timeout, 0, killed, ExitReason::Timeout, None, Some(9)),
+            (failed, 0, None, ExitReason::StartFailed, None, None),
+            (early, 0, None, ExitReason::Stopped, None, None),
         ];
-        for (record, same_boot, oom, exited, reason, code, signal) in cases {
-            let exit = classify(&record, same_boot, oom, exited);
-            assert_eq!((exit.reason, exit.code, exit.signal), (reason, code, signal), "{record:?} {exited:?}");
+        for (known, oom, exited, reason, code, signal) in cases {
+            let exit = classify(known, oom, exited);
+            assert_eq!((exit.reason, exit.code, exit.signal), (reason, code, signal), "{known:?} {exited:?}");
         }
     }
 
     #[test]
     fn an_oom_kill_is_said_even_if_another_reason_comes_first() {
-        let asked = Record { cause: Some(Cause::Asked), ..record() };
-        assert!(classify(&asked, true, 1, None).oom);
-        assert!(!classify(&asked, true, 0, None).oom);
+        let asked = Known { cause: Some(Cause::Asked), ..RAN };
+        assert!(classify(asked, 1, None).oom);
+        assert!(!classify(asked, 0, None).oom);
     }
 }

@@ -4,7 +4,7 @@
 //! Nothing here is undone on failure: [`super::clean`] takes it all away by name, however far it came.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -107,7 +107,13 @@ pub async fn prepare(
     let program = process.args.first().cloned().unwrap_or_default();
     let (parts, vm, dir, assignment) = (Arc::clone(parts), vm.clone(), dir.clone(), assignment.clone());
     let (netns, fresh_network) = (attachment.netns, attachment.fresh);
-    blocking(move || write_bundle(&parts, &vm, &dir, &assignment, &process, &user, netns)).await?;
+    blocking(move || {
+        write_bundle(&parts, &vm, &dir, &assignment.spec, &process, &user, &netns)?;
+        let command = parts.gvisor.run_command(vm.as_str(), &dir.bundle(), &dir.pid_file(), FileAccess::Exclusive);
+        let boot_timeout_ms = assignment.start_by_ms.saturating_sub(clock::boottime_ms()).max(1);
+        write_plan(&parts, &vm, &dir, &assignment, command, boot_timeout_ms)
+    })
+    .await?;
     Ok(Prepared { address: attachment.address, program, fresh_network })
 }
 
@@ -116,7 +122,11 @@ pub fn limits(spec: &VmSpec) -> Limits {
     Limits { memory_bytes: u64::from(spec.memory_mib) << 20, cpu_milli: u64::from(spec.cpu) * 1000, pids: PIDS_MAX }
 }
 
-fn lay_out(
+/// Makes disk, root and volume: a new root disk; of a cached VM the volume that is there, or a durable one. Blocks.
+///
+/// # Errors
+/// [`PrepareError`].
+pub fn lay_out(
     vm: &VmId,
     dir: &VmDir,
     assignment: &Assignment,
@@ -141,11 +151,32 @@ fn lay_out(
     rootfs::make_dir(&root, &process.cwd, 0o755)?;
     if let Some(volume_gb) = spec.volume_gb {
         rootfs::make_dir(&root, bundle::VOLUME_PATH, 0o755)?;
-        rootfs::make_disk(&dir.volume_file(), u64::from(volume_gb) * 1024)?;
-        rootfs::mount_disk(&dir.volume_file(), &dir.volume())?;
-        own_volume(dir, &user).map_err(host("give the volume to the VM's user"))?;
+        let volume_mib = u64::from(volume_gb) * 1024;
+        match assignment.cached {
+            Some(_) => keep_volume(dir, volume_mib, &user)?,
+            None => make_volume(dir, volume_mib, &user)?,
+        }
     }
     Ok((process, user))
+}
+
+fn make_volume(dir: &VmDir, size_mib: u64, user: &User) -> Result<(), PrepareError> {
+    rootfs::make_disk(&dir.volume_file(), size_mib)?;
+    rootfs::mount_disk(&dir.volume_file(), &dir.volume())?;
+    own_volume(dir, user).map_err(host("give the volume to the VM's user"))
+}
+
+/// A volume that outlives runs and crashes: it has its name once all of it is on the host's disk.
+fn keep_volume(dir: &VmDir, size_mib: u64, user: &User) -> Result<(), PrepareError> {
+    if !dir.volume_file().exists() {
+        rootfs::make_durable_disk(&dir.volume_new(), size_mib)?;
+        rootfs::mount_disk(&dir.volume_new(), &dir.volume())?;
+        own_volume(dir, user).map_err(host("give the volume to the VM's user"))?;
+        rootfs::unmount_whole(&dir.volume())?;
+        let named = std::fs::rename(dir.volume_new(), dir.volume_file()).and_then(|()| file::sync_dir(dir.path()));
+        named.map_err(host("keep the volume"))?;
+    }
+    Ok(rootfs::mount_disk(&dir.volume_file(), &dir.volume())?)
 }
 
 /// A new volume is empty and belongs to whom the first process runs as.
@@ -154,43 +185,60 @@ fn own_volume(dir: &VmDir, user: &User) -> std::io::Result<()> {
     std::os::unix::fs::chown(dir.volume(), Some(user.uid), Some(user.gid))
 }
 
-fn write_bundle(
+/// Writes what the engine reads. Blocks.
+///
+/// # Errors
+/// [`PrepareError`].
+pub fn write_bundle(
     parts: &Parts,
     vm: &VmId,
     dir: &VmDir,
-    assignment: &Assignment,
+    spec: &VmSpec,
     process: &FirstProcess,
     user: &User,
-    netns: PathBuf,
+    netns: &Path,
 ) -> Result<(), PrepareError> {
     let root = dir.rootfs();
     let cgroup = parts.cgroups.path_of(vm.as_str());
-    let spec = &assignment.spec;
     let volume = || Mount::Bind { source: dir.volume(), target: bundle::VOLUME_PATH.into(), read_only: false };
     let mounts: Vec<Mount> = spec.volume_gb.map(|_| volume()).into_iter().collect();
     let places = bundle::Parts {
         root: &root,
         mounts: &mounts,
-        netns: Some(&netns),
+        netns: Some(netns),
         cgroup: &cgroup,
         memory_mib: spec.memory_mib,
         open_files: parts.open_files,
     };
     let config = bundle::config(process, user, vm.as_str(), places);
-    file::write_json(&dir.bundle().join("config.json"), &config, Survives::Process)
-        .map_err(host("write the bundle"))?;
+    file::write_json(&dir.config(), &config, Survives::Process).map_err(host("write the bundle"))
+}
+
+/// Writes what the monitor is to do. Blocks.
+///
+/// # Errors
+/// [`PrepareError`].
+pub fn write_plan(
+    parts: &Parts,
+    vm: &VmId,
+    dir: &VmDir,
+    assignment: &Assignment,
+    command: Vec<String>,
+    boot_timeout_ms: u64,
+) -> Result<(), PrepareError> {
     let plan = Plan {
         generation: assignment.generation,
-        command: parts.gvisor.run_command(vm.as_str(), &dir.bundle(), &dir.pid_file(), FileAccess::Exclusive),
+        command,
         pid_file: dir.pid_file(),
         control: Some(parts.gvisor.control(vm.as_str())),
-        boot_timeout_ms: assignment.start_by_ms.saturating_sub(clock::boottime_ms()).max(1),
+        boot_timeout_ms,
         logs: parts.logs,
     };
     file::write_json(&dir.plan(), &plan, Survives::Process).map_err(host("write the monitor's plan"))
 }
 
-fn host(doing: &'static str) -> impl Fn(std::io::Error) -> PrepareError {
+/// Turns what the host said into an error that says what was tried.
+pub fn host(doing: &'static str) -> impl Fn(std::io::Error) -> PrepareError {
     move |source| PrepareError::Host { doing, source }
 }
 

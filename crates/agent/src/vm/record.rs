@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use cakework_core::cached::CachedSpec;
 use cakework_core::id::{Generation, VmId};
 use cakework_core::lifecycle::{Exit, ExitReason};
 use cakework_core::phase::Phase;
@@ -29,6 +30,19 @@ pub struct Assignment {
     pub boot_id: String,
     /// When it has to run, in milliseconds since boot.
     pub start_by_ms: u64,
+    /// What a cached one is to be; absent, it runs once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<CachedAssignment>,
+}
+
+/// What is wanted of a cached VM by its last placement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CachedAssignment {
+    /// What it is to be.
+    pub spec: CachedSpec,
+    /// The placement is a run.
+    pub run: bool,
 }
 
 impl Assignment {
@@ -41,7 +55,13 @@ impl Assignment {
             slot,
             boot_id,
             start_by_ms: clock::boottime_ms().saturating_add(put.start_remaining_ms),
+            cached: put.cached.map(|cached| CachedAssignment { spec: cached.spec, run: cached.run }),
         }
+    }
+
+    /// Whether a cached VM is to run.
+    pub fn runs(&self) -> bool {
+        self.cached.as_ref().is_none_or(|cached| cached.run)
     }
 }
 
@@ -52,10 +72,12 @@ pub enum Ask {
     /// It may live.
     #[default]
     Nothing,
-    /// It is to end, with grace.
+    /// Its run is to end, with grace. A VM that runs once has no other.
     Stop,
-    /// It is to end now.
+    /// Its run is to end now.
     Kill,
+    /// All of it is to end now.
+    Destroy,
 }
 
 /// Why the agent ended a VM.

@@ -12,8 +12,9 @@ use super::clean;
 use super::dir::VmDir;
 use super::driver::Parts;
 use super::record::{Ask, Assignment, Record, Tombstone};
-use super::registry::{Registry, Restored};
+use super::registry::{AnyRecord, Registry, Restored};
 use super::watcher;
+use crate::cached;
 use crate::net::Slot;
 use crate::sys::file;
 use crate::sys::{mounts, process};
@@ -42,10 +43,16 @@ fn read_one(dir: &VmDir) -> std::io::Result<Restored> {
     let assignment: Option<Assignment> = file::read_json(&dir.assignment())?;
     let held = match assignment {
         Some(assignment) => {
-            // A record that is damaged or another placement's says nothing; the assignment was durable before it.
-            let record: Option<Record> = file::read_json(&dir.record()).ok().flatten();
-            let record = record.filter(|record| record.generation == assignment.generation);
-            let record = record.unwrap_or_else(|| Record::admitted(&assignment));
+            // A record that is damaged says nothing; the assignment was durable before it.
+            let record = if assignment.cached.is_some() {
+                let record: Option<cached::Record> = file::read_json(&dir.record()).ok().flatten();
+                AnyRecord::Cached(record.unwrap_or_else(|| cached::Record::admitted(&assignment)))
+            } else {
+                // Nor does one of another placement.
+                let record: Option<Record> = file::read_json(&dir.record()).ok().flatten();
+                let record = record.filter(|record| record.generation == assignment.generation);
+                AnyRecord::Once(record.unwrap_or_else(|| Record::admitted(&assignment)))
+            };
             Some((assignment, record))
         }
         None => None,

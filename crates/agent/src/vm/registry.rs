@@ -6,25 +6,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cakework_core::admission::{Amounts, Shortage, admit};
 use cakework_core::id::{Generation, VmId};
 use cakework_core::limit;
 use cakework_core::phase::Phase;
 use cakework_core::spec::VmSpec;
-use cakework_wire::host::{AgentProblem, ProblemCode, PutVm, PutVmAnswer};
-use tokio::sync::watch;
+use cakework_wire::host::{
+    AgentProblem, ProblemCode, PutVm, PutVmAnswer, SleepAnswer, SleepVm, VmObservation, VmReport, WAKE_WAIT_MAX_MS,
+    WakeVm,
+};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::dir::VmDir;
 use super::driver::{Driver, Parts};
 use super::record::{Ask, Assignment, Record, Tombstone};
+use crate::cached::{self, Command, Handle, Wish};
 use crate::net::Slot;
 use crate::sys::file::{self, Survives};
 
 /// How long a new placement waits for the end of the one before.
 const REPLACE_WAIT: Duration = Duration::from_secs(20);
+/// Commands that wait for one cached VM's driver.
+const COMMANDS_MAX: usize = 256;
+/// Longest time that a placement's answer waits for a cached VM's run, in milliseconds.
+const RUN_WAIT_MAX_MS: u64 = 10_000;
 /// Largest writable disk, in MiB: a TiB.
 const DISK_MAX_MIB: u32 = 1 << 20;
 
@@ -37,6 +45,7 @@ pub struct Registry {
 #[derive(Debug)]
 struct Inner {
     parts: Arc<Parts>,
+    cached: Arc<cached::Shared>,
     dir: PathBuf,
     capacity: Amounts,
     slots: u16,
@@ -67,9 +76,19 @@ struct Entry {
 
 #[derive(Debug, Clone)]
 struct Live {
+    /// What it takes while it runs.
     demand: Amounts,
+    /// A cached one has no run: it holds its disks and its slot alone.
+    rests: bool,
     slot: Slot,
-    asks: watch::Sender<Ask>,
+    driver: Way,
+}
+
+/// The way to a driver.
+#[derive(Debug, Clone)]
+enum Way {
+    Once(watch::Sender<Ask>),
+    Cached(Handle),
 }
 
 /// A share of the host for a sandbox that is no VM's; given back when it is dropped.
@@ -96,16 +115,24 @@ impl Drop for Share {
 enum Admission {
     Answer(PutVmAnswer),
     /// An earlier placement has to end first.
-    Occupied(watch::Sender<Ask>),
+    Occupied(Live),
 }
 
 impl Registry {
     /// A registry without VMs.
-    pub fn new(parts: Arc<Parts>, dir: PathBuf, capacity: Amounts, refusal: Option<String>, draining: bool) -> Self {
+    pub fn new(
+        parts: Arc<Parts>,
+        cached: Arc<cached::Shared>,
+        dir: PathBuf,
+        capacity: Amounts,
+        refusal: Option<String>,
+        draining: bool,
+    ) -> Self {
         let slots = u16::try_from(capacity.slots).unwrap_or(u16::MAX - 1).min(u16::MAX - 1);
         Self {
             inner: Arc::new(Inner {
                 parts,
+                cached,
                 dir,
                 capacity,
                 slots,
@@ -150,11 +177,18 @@ impl Registry {
         let generation = held.as_ref().map(|(assignment, _)| assignment.generation);
         let Some(highest) = generation.max(buried) else { return };
         let (assignment, record) = held.unzip();
-        let live = assignment.filter(|_| record.as_ref().is_some_and(|record| record.phase != Phase::Ended));
+        let live = assignment.filter(|_| record.as_ref().is_some_and(|record| !record.is_over()));
         let entry = Entry {
             highest,
             buried: buried == Some(highest) && generation != buried,
-            live: live.as_ref().map(|assignment| Live::new(assignment, ask)),
+            live: live.as_ref().zip(record.as_ref()).map(|(assignment, record)| match record {
+                AnyRecord::Once(_) => Live::once(assignment, ask),
+                AnyRecord::Cached(record) => {
+                    let wish = Wish { assignment: assignment.clone(), highest, ask, heard: Instant::now() };
+                    let rests = record.stage.rests() && record.generation >= assignment.generation;
+                    Live { rests, ..Live::cached(assignment, wish) }
+                }
+            }),
         };
         match (&record, tombstone) {
             (_, Some(tombstone)) if entry.buried && live.is_none() => self.inner.parts.board.vm(tombstone.report(&vm)),
@@ -162,8 +196,10 @@ impl Registry {
             (None, _) => {}
         }
         self.inner.state().vms.insert(vm.clone(), entry);
-        if let Some((assignment, record)) = live.zip(record) {
-            self.drive(vm, dir, assignment, record, true);
+        match live.zip(record) {
+            Some((assignment, AnyRecord::Once(record))) => self.drive(vm, dir, assignment, record, true),
+            Some((_, AnyRecord::Cached(record))) => self.drive_cached(vm, dir, record, true),
+            None => {}
         }
     }
 
@@ -205,13 +241,95 @@ impl Registry {
                 {
                     Admission::Answer(answer) => return Ok(answer),
                     // The driver drops its end of the channel with the VM's last file.
-                    Admission::Occupied(asks) => asks.closed().await,
+                    Admission::Occupied(Live { driver: Way::Once(asks), .. }) => asks.closed().await,
+                    Admission::Occupied(Live { driver: Way::Cached(handle), .. }) => handle.wishes.closed().await,
                 }
             }
         };
-        tokio::time::timeout(REPLACE_WAIT, answer)
+        let answer = tokio::time::timeout(REPLACE_WAIT, answer)
             .await
-            .unwrap_or_else(|_| Err(problem("an earlier placement of this VM is still being ended; ask again")))
+            .unwrap_or_else(|_| Err(problem("an earlier placement of this VM is still being ended; ask again")))?;
+        let Some(wanted) = put.cached.filter(|cached| cached.wait_ms > 0) else { return Ok(answer) };
+        let wait = Duration::from_millis(wanted.wait_ms.min(RUN_WAIT_MAX_MS));
+        Ok(match answer {
+            PutVmAnswer::Admitted { .. } => {
+                PutVmAnswer::Admitted { now: self.settled(&vm, put.generation, wait).await }
+            }
+            PutVmAnswer::Already { .. } => PutVmAnswer::Already { now: self.settled(&vm, put.generation, wait).await },
+            other => other,
+        })
+    }
+
+    /// Where a placement is once it does not start any more; `None` where that takes longer.
+    async fn settled(&self, vm: &VmId, generation: Generation, wait: Duration) -> Option<VmObservation> {
+        let settled = |report: &VmReport| {
+            let moves = matches!(report.observation, VmObservation::Starting | VmObservation::Ending);
+            report.generation >= generation && !moves
+        };
+        Some(self.inner.parts.board.until(vm, wait, settled).await?.observation)
+    }
+
+    /// Wants a cached VM to sleep.
+    pub async fn sleep(&self, vm: &VmId, ask: SleepVm) -> SleepAnswer {
+        let (answer, answered) = oneshot::channel();
+        if let Some(handle) = self.inner.handle(vm)
+            && handle.commands.send(Command::Sleep { ask, answer }).await.is_ok()
+        {
+            return answered.await.unwrap_or(SleepAnswer::NotRunning);
+        }
+        SleepAnswer::NotRunning
+    }
+
+    /// Wants a cached VM to be awake; `None` where the host does not know it.
+    pub async fn wake(&self, vm: &VmId, ask: WakeVm) -> Option<VmReport> {
+        let (answer, answered) = oneshot::channel();
+        let woken = async {
+            if let Some(handle) = self.inner.handle(vm)
+                && handle.commands.send(Command::Wake { generation: ask.generation, answer }).await.is_ok()
+            {
+                // Where nothing is to be woken, the report says so.
+                let _ = answered.await;
+            }
+        };
+        // Out of time, the report says where it is.
+        let _ = tokio::time::timeout(Duration::from_millis(WAKE_WAIT_MAX_MS), woken).await;
+        self.inner.parts.board.vm_report(vm)
+    }
+
+    /// A cached VM's run is over, or sleeps: it takes no memory and no CPU that others could be promised.
+    pub fn rest(&self, vm: &VmId) {
+        if let Some(live) = self.inner.state().vms.get_mut(vm).and_then(|entry| entry.live.as_mut()) {
+            live.rests = true;
+        }
+    }
+
+    /// A cached VM that sleeps takes all that it was promised; false where others have it.
+    pub fn claim(&self, vm: &VmId) -> bool {
+        let claimed = {
+            let mut state = self.inner.state();
+            let reserved = state.reserved();
+            let Some(live) = state.vms.get_mut(vm).and_then(|entry| entry.live.as_mut()) else { return false };
+            let held = live.reserved();
+            live.rests = admit(self.inner.capacity, reserved.minus(held), live.demand).is_err();
+            !live.rests
+        };
+        self.make_room();
+        claimed
+    }
+
+    /// Lets what waits go where its memory was promised to others.
+    pub fn make_room(&self) {
+        let (capacity, reserved) = self.amounts();
+        self.evict(self.inner.cached.shrink_to(capacity.minus(reserved).memory_mib));
+    }
+
+    /// Tells drivers that the memory of what waits is needed.
+    pub fn evict(&self, vms: Vec<VmId>) {
+        for vm in vms {
+            // A driver with so many commands to hear is about to change what waits anyhow.
+            let told = self.inner.handle(&vm).map(|handle| handle.commands.try_send(Command::Evict));
+            tracing::debug!(%vm, ?told, "what waits is evicted");
+        }
     }
 
     /// Wants a VM to end, with grace or now. A placement that is not known is refused from then on.
@@ -230,28 +348,66 @@ impl Registry {
 
     fn admit(&self, vm: VmId, put: PutVm) -> Result<Admission, AgentProblem> {
         let _one = self.inner.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = Instant::now();
         let (slot, before) = {
             let state = self.inner.state();
             if let Some(answer) = self.inner.answer(&state, &vm, &put) {
                 return Ok(answer);
             }
-            let Some(slot) = state.free_slot(self.inner.slots) else {
+            let before = state.vms.get(&vm).cloned();
+            let held = before.as_ref().and_then(|entry| entry.live.as_ref()).map(|live| live.slot);
+            let Some(slot) = held.or_else(|| state.free_slot(self.inner.slots)) else {
                 return Ok(Admission::Answer(self.inner.no_capacity(&state, Shortage::Slots)));
             };
-            (slot, state.vms.get(&vm).cloned())
+            (slot, before)
         };
         // No other admission runs: the share stays free until it is entered below.
         let assignment = Assignment::new(put, slot, self.inner.parts.boot_id.clone());
-        let record = Record::admitted(&assignment);
+        let wish = Wish { assignment: assignment.clone(), highest: assignment.generation, ask: Ask::Nothing, heard };
         let dir = self.inner.vm_dir(&vm);
-        self.inner.reserve(&vm, &assignment, before.as_ref());
+        if assignment.cached.is_some()
+            && let Some(Entry { live: Some(Live { driver: Way::Cached(handle), .. }), .. }) = &before
+        {
+            self.inner.reserve(&vm, &assignment, before.as_ref(), Way::Cached(handle.clone()));
+            if let Err(error) = write_assignment(&dir, &assignment) {
+                tracing::error!(%vm, %error, "a placement could not be written down");
+                self.inner.unreserve(&vm, before);
+                return Err(disk_problem(&error));
+            }
+            self.make_room();
+            handle.wishes.send_replace(wish);
+            return Ok(Admission::Answer(PutVmAnswer::Admitted { now: None }));
+        }
+        let (record, driver) = if assignment.cached.is_some() {
+            (AnyRecord::Cached(cached::Record::admitted(&assignment)), Live::cached(&assignment, wish).driver)
+        } else {
+            (AnyRecord::Once(Record::admitted(&assignment)), Live::once(&assignment, Ask::Nothing).driver)
+        };
+        self.inner.reserve(&vm, &assignment, before.as_ref(), driver);
         if let Err(error) = write_down(&dir, &assignment, &record) {
             tracing::error!(%vm, %error, "an admission could not be written down");
             self.inner.unreserve(&vm, before);
             return Err(disk_problem(&error));
         }
-        self.inner.parts.board.vm(record.report(&vm));
-        self.drive(vm, dir, assignment, record, false);
+        self.make_room();
+        match record {
+            AnyRecord::Once(record) => {
+                self.inner.parts.board.vm(record.report(&vm));
+                self.drive(vm, dir, assignment, record, false);
+            }
+            AnyRecord::Cached(record) => {
+                let observation = match assignment.runs() {
+                    true => VmObservation::Starting,
+                    false => VmObservation::Stopped { exit: None },
+                };
+                self.inner.parts.board.vm(VmReport {
+                    vm_id: vm.clone(),
+                    generation: assignment.generation,
+                    observation,
+                });
+                self.drive_cached(vm, dir, record, false);
+            }
+        }
         Ok(Admission::Answer(PutVmAnswer::Admitted { now: None }))
     }
 
@@ -263,9 +419,9 @@ impl Registry {
             return Ok(());
         }
         if let Some(live) = entry.as_ref().and_then(|entry| entry.live.as_ref()) {
-            let wanted = ask.max(*live.asks.borrow());
+            let wanted = ask.max(live.driver.ask());
             file::write_json(&dir.asked(), &wanted, Survives::Process).map_err(|error| disk_problem(&error))?;
-            live.asks.send_if_modified(|asked| std::mem::replace(asked, wanted) != wanted);
+            live.driver.send_ask(wanted);
         }
         if entry.as_ref().is_none_or(|entry| generation > entry.highest) {
             let tombstone = Tombstone { generation };
@@ -275,6 +431,9 @@ impl Registry {
                 .map_err(|error| disk_problem(&error))?;
             let mut state = self.inner.state();
             let live = state.vms.get(vm).and_then(|entry| entry.live.clone());
+            if let Some(Live { driver: Way::Cached(handle), .. }) = &live {
+                handle.wishes.send_modify(|wish| wish.highest = generation);
+            }
             state.vms.insert(vm.clone(), Entry { highest: generation, buried: true, live });
             if state.vms.get(vm).is_some_and(|entry| entry.live.is_none()) {
                 self.inner.parts.board.vm(tombstone.report(vm));
@@ -287,13 +446,50 @@ impl Registry {
         let asks = {
             let state = self.inner.state();
             let live = state.vms.get(&vm).and_then(|entry| entry.live.as_ref());
-            live.map(|live| live.asks.subscribe()).expect("whoever is driven was entered as alive")
+            let asks = live.and_then(|live| match &live.driver {
+                Way::Once(asks) => Some(asks.subscribe()),
+                Way::Cached(_) => None,
+            });
+            asks.expect("whoever is driven was entered as alive")
         };
         let driver = Driver::new(Arc::clone(&self.inner.parts), vm.clone(), dir, assignment, record, asks, resumed);
         let inner = Arc::clone(&self.inner);
         self.inner.drivers.spawn(async move {
             if let Some(record) = driver.run().await {
-                inner.over(&vm, &record);
+                inner.over(&vm, record.report(&vm));
+            }
+        });
+    }
+
+    fn drive_cached(&self, vm: VmId, dir: VmDir, record: cached::Record, resumed: bool) {
+        let (commands, received) = mpsc::channel(COMMANDS_MAX);
+        let wishes = {
+            let mut state = self.inner.state();
+            let live = state.vms.get_mut(&vm).and_then(|entry| entry.live.as_mut());
+            let wishes = live.and_then(|live| match &mut live.driver {
+                Way::Cached(handle) => {
+                    handle.commands = commands;
+                    Some(handle.wishes.subscribe())
+                }
+                Way::Once(_) => None,
+            });
+            wishes.expect("whoever is driven was entered as alive")
+        };
+        let inner = Arc::clone(&self.inner);
+        let driver = cached::Driver::new(
+            Arc::clone(&inner.parts),
+            Arc::clone(&inner.cached),
+            self.clone(),
+            vm.clone(),
+            dir,
+            record,
+            wishes,
+            received,
+            resumed,
+        );
+        self.inner.drivers.spawn(async move {
+            if let Some(record) = driver.run().await {
+                inner.over(&vm, record.report(&vm));
             }
         });
     }
@@ -321,6 +517,13 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn handle(&self, vm: &VmId) -> Option<Handle> {
+        match &self.state().vms.get(vm)?.live.as_ref()?.driver {
+            Way::Cached(handle) => Some(handle.clone()),
+            Way::Once(_) => None,
+        }
+    }
+
     fn vm_dir(&self, vm: &VmId) -> VmDir {
         VmDir::new(&self.dir, vm)
     }
@@ -341,11 +544,16 @@ impl Inner {
         if state.draining {
             return Some(Admission::Answer(PutVmAnswer::Draining));
         }
-        if let Some(live) = state.vms.get(vm).and_then(|entry| entry.live.as_ref()) {
-            live.asks.send_if_modified(|ask| std::mem::replace(ask, Ask::Kill) != Ask::Kill);
-            return Some(Admission::Occupied(live.asks.clone()));
+        let live = state.vms.get(vm).and_then(|entry| entry.live.as_ref());
+        if let Some(live) = live.filter(|live| live.is_once() || put.cached.is_none()) {
+            live.driver.send_ask(Ask::Destroy);
+            return Some(Admission::Occupied(live.clone()));
         }
-        let fits = admit(self.capacity, state.reserved(), put.spec.demand());
+        let demand = demand_of(&put.spec, put.cached.is_some());
+        let runs = put.cached.as_ref().is_none_or(|cached| cached.run);
+        let wanted = if runs { demand } else { resting(demand) };
+        let others = live.map_or(state.reserved(), |live| state.reserved().minus(live.reserved()));
+        let fits = admit(self.capacity, others, wanted);
         fits.err().map(|shortage| Admission::Answer(self.no_capacity(state, shortage)))
     }
 
@@ -353,8 +561,9 @@ impl Inner {
         PutVmAnswer::NoCapacity { shortage, free: self.capacity.minus(state.reserved()) }
     }
 
-    fn reserve(&self, vm: &VmId, assignment: &Assignment, before: Option<&Entry>) {
-        let live = Some(Live::new(assignment, Ask::Nothing));
+    fn reserve(&self, vm: &VmId, assignment: &Assignment, before: Option<&Entry>, driver: Way) {
+        let demand = demand(assignment);
+        let live = Some(Live { demand, rests: !assignment.runs(), slot: assignment.slot, driver });
         let highest = before.map_or(assignment.generation, |entry| entry.highest.max(assignment.generation));
         let mut state = self.state();
         state.last_slot = assignment.slot.0;
@@ -370,16 +579,15 @@ impl Inner {
     }
 
     /// Gives back what was promised, then says that the VM is over: whoever hears it finds the room.
-    fn over(&self, vm: &VmId, record: &Record) {
+    fn over(&self, vm: &VmId, report: VmReport) {
         let buried = {
             let mut state = self.state();
             let Some(entry) = state.vms.get_mut(vm) else { return };
             entry.live = None;
             entry.buried.then_some(entry.highest)
         };
-        let report = record.report(vm);
         self.parts.board.vm(match buried {
-            Some(generation) => cakework_wire::host::VmReport { generation, ..report },
+            Some(generation) => VmReport { generation, ..report },
             None => report,
         });
     }
@@ -388,7 +596,7 @@ impl Inner {
 impl State {
     fn reserved(&self) -> Amounts {
         let live = self.vms.values().filter_map(|entry| entry.live.as_ref());
-        let demands = live.map(|live| live.demand).chain(self.shares.values().map(|(demand, _)| *demand));
+        let demands = live.map(Live::reserved).chain(self.shares.values().map(|(demand, _)| *demand));
         demands.fold(Amounts::default(), Amounts::plus)
     }
 
@@ -403,8 +611,83 @@ impl State {
 }
 
 impl Live {
-    fn new(assignment: &Assignment, ask: Ask) -> Self {
-        Self { demand: assignment.spec.demand(), slot: assignment.slot, asks: watch::Sender::new(ask) }
+    fn once(assignment: &Assignment, ask: Ask) -> Self {
+        let driver = Way::Once(watch::Sender::new(ask));
+        Self { demand: demand(assignment), rests: false, slot: assignment.slot, driver }
+    }
+
+    fn cached(assignment: &Assignment, wish: Wish) -> Self {
+        // The driver brings the other end of its commands.
+        let handle = Handle { wishes: watch::Sender::new(wish), commands: mpsc::channel(1).0 };
+        Self { demand: demand(assignment), rests: false, slot: assignment.slot, driver: Way::Cached(handle) }
+    }
+
+    const fn is_once(&self) -> bool {
+        matches!(self.driver, Way::Once(_))
+    }
+
+    const fn reserved(&self) -> Amounts {
+        if self.rests { resting(self.demand) } else { self.demand }
+    }
+}
+
+impl Way {
+    fn ask(&self) -> Ask {
+        match self {
+            Self::Once(asks) => *asks.borrow(),
+            Self::Cached(handle) => handle.wishes.borrow().ask,
+        }
+    }
+
+    fn send_ask(&self, wanted: Ask) {
+        let _news = match self {
+            Self::Once(asks) => asks.send_if_modified(|ask| std::mem::replace(ask, wanted) != wanted),
+            Self::Cached(handle) => {
+                handle.wishes.send_if_modified(|wish| std::mem::replace(&mut wish.ask, wanted) != wanted)
+            }
+        };
+    }
+}
+
+/// What a VM takes from its host while it runs. A cached one keeps a second root disk and its memory twice, prepared and
+/// asleep.
+fn demand(assignment: &Assignment) -> Amounts {
+    demand_of(&assignment.spec, assignment.cached.is_some())
+}
+
+fn demand_of(spec: &VmSpec, cached: bool) -> Amounts {
+    let demand = spec.demand();
+    let kept_mib = u64::from(spec.disk_mib) + 2 * u64::from(spec.memory_mib);
+    Amounts { disk_mib: demand.disk_mib + if cached { kept_mib } else { 0 }, ..demand }
+}
+
+/// The same while it does not.
+const fn resting(demand: Amounts) -> Amounts {
+    Amounts { memory_mib: 0, cpu_milli: 0, ..demand }
+}
+
+/// A record of either kind.
+#[derive(Debug)]
+pub enum AnyRecord {
+    /// Of a VM that runs once.
+    Once(Record),
+    /// Of one that starts again.
+    Cached(cached::Record),
+}
+
+impl AnyRecord {
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Once(record) => record.phase == Phase::Ended,
+            Self::Cached(record) => record.stage == cached::Stage::Ended,
+        }
+    }
+
+    fn report(&self, vm: &VmId) -> VmReport {
+        match self {
+            Self::Once(record) => record.report(vm),
+            Self::Cached(record) => record.report(vm),
+        }
     }
 }
 
@@ -412,23 +695,30 @@ impl Live {
 #[derive(Debug)]
 pub struct Restored {
     /// The placement that it holds or held.
-    pub held: Option<(Assignment, Record)>,
+    pub held: Option<(Assignment, AnyRecord)>,
     /// A later one that is refused.
     pub tombstone: Option<Tombstone>,
     /// What was asked for.
     pub ask: Ask,
 }
 
-fn write_down(dir: &VmDir, assignment: &Assignment, record: &Record) -> std::io::Result<()> {
+fn write_down(dir: &VmDir, assignment: &Assignment, record: &AnyRecord) -> std::io::Result<()> {
     std::fs::create_dir_all(dir.path())?;
-    // What an earlier placement was asked for is none of this one's.
-    file::remove(&dir.asked())?;
-    // The assignment is what counts: a record of another placement than its own is nothing.
-    file::write_json(&dir.assignment(), assignment, Survives::PowerLoss)?;
+    write_assignment(dir, assignment)?;
     if let Some(all) = dir.path().parent() {
         file::sync_dir(all)?;
     }
-    file::write_json(&dir.record(), record, Survives::Process)
+    match record {
+        AnyRecord::Once(record) => file::write_json(&dir.record(), record, Survives::Process),
+        AnyRecord::Cached(record) => file::write_json(&dir.record(), record, Survives::Process),
+    }
+}
+
+fn write_assignment(dir: &VmDir, assignment: &Assignment) -> std::io::Result<()> {
+    // What an earlier placement was asked for is none of this one's.
+    file::remove(&dir.asked())?;
+    // The assignment is what counts: a record of another placement than its own is nothing.
+    file::write_json(&dir.assignment(), assignment, Survives::PowerLoss)
 }
 
 /// Why this host can't give what the specification asks for. The api has checked it; the agent relies on nobody.

@@ -7,7 +7,7 @@ use cakework_agent::git::GitConfig;
 use cakework_agent::logs::LogConfig;
 use cakework_agent::net::NetConfig;
 use cakework_agent::net::dns::{DnsConfig, DnsLimits};
-use cakework_agent::{AgentConfig, BuildConfig, CapacityConfig};
+use cakework_agent::{AgentConfig, BuildConfig, CachedConfig, CapacityConfig};
 use cakework_image::ImageConfig;
 use cakework_image::egress::EgressConfig;
 use cakework_server::{AccountLimits, BuildRules, ServerConfig};
@@ -44,6 +44,7 @@ pub fn agent(settings: &Settings, placed: &Placed<'_>) -> AgentConfig {
             slots: capacity.slots,
         },
         cgroup_parent: capacity.cgroup_parent.clone(),
+        cached: CachedConfig::default(),
         network: NetConfig {
             instance: instance.id.clone(),
             pool: instance.pool,

@@ -59,6 +59,18 @@ pub fn make_dir(root: &Path, path: &str, mode: u32) -> Result<(), RootfsError> {
     make_dirs(&open_root(root)?, &components(path)?, mode, path).map(drop)
 }
 
+/// Whether something is at `path` inside `root`. Nothing is opened but its name.
+///
+/// # Errors
+/// [`RootfsError::Unusable`] where it is no path; [`RootfsError::Host`].
+pub fn is_there(root: &Path, path: &str) -> Result<bool, RootfsError> {
+    match resolve(&open_root(root)?, &components(path)?.join("/"), OFlags::empty()) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(false),
+        Err(errno) => Err(host("look into the root")(errno)),
+    }
+}
+
 /// Reads the regular file at `path` inside `root`, of `max_bytes` at most. `None` where nothing is there.
 pub(super) fn read_file(root: &Path, path: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, RootfsError> {
     // A descriptor that only names the file, so that no FIFO blocks and no device notices.

@@ -12,8 +12,8 @@ mod sys;
 mod tests;
 mod user;
 
-pub use disk::{make_disk, mount_disk, unmount};
-pub use inside::{make_dir, write_file};
+pub use disk::{copy_disk, make_disk, make_durable_disk, mount_disk, unmount, unmount_whole};
+pub use inside::{is_there, make_dir, write_file};
 pub use overlay::{mount_layers, mount_overlay};
 pub use user::{User, find_user};
 

@@ -117,6 +117,49 @@ fn a_disk_in_use_is_unmounted_at_last() {
 }
 
 #[test]
+fn a_copy_of_a_disk_holds_all_that_was_in_it_and_no_more_blocks() {
+    let place = Place::new();
+    let (file, disk, copy) = (place.path("disk.img"), place.disk(64), place.path("copy.img"));
+    fs::write(disk.join("page"), vec![7; 100_000]).expect("written");
+    let held = fs::File::open(disk.join("page")).expect("a file");
+    assert!(unmount_whole(&disk).is_err(), "it is in use, and never detached");
+    drop(held);
+    unmount_whole(&disk).expect("it can go");
+    unmount_whole(&disk).expect("twice is fine");
+    copy_disk(&file, &copy).expect("a copy");
+    assert_eq!(fs::read(&file).expect("readable"), fs::read(&copy).expect("readable"));
+    assert!(fs::metadata(&copy).expect("there").blocks() <= fs::metadata(&file).expect("there").blocks());
+    mount_disk(&copy, &disk).expect("a mount");
+    assert_eq!(fs::read(disk.join("page")).expect("kept"), vec![7; 100_000]);
+}
+
+#[test]
+fn a_durable_disk_has_a_journal_and_its_name_only_when_it_is_whole() {
+    let place = Place::new();
+    let (file, at) = (place.path("volume.img"), place.path("volume"));
+    make_durable_disk(&file, 64).expect("a disk");
+    assert!(!place.path("volume.draft").exists());
+    // The superblock at 1024 has its compatible features at 0x5C, and the journal is the bit 4 of them.
+    assert_eq!(fs::read(&file).expect("readable")[1024 + 0x5C] & 4, 4);
+    mount_disk(&file, &at).expect("a mount");
+    unmount(&at).expect("it can go");
+}
+
+#[test]
+fn what_is_there_is_found_inside_the_root_alone() {
+    let place = Place::new();
+    let root = place.make("root");
+    make_dir(&root, "/run/app", 0o755).expect("a directory");
+    symlink("/etc/passwd", root.join("run/app/out")).expect("a link");
+    symlink("../../run/app", root.join("run/app/self")).expect("a link");
+    for (path, there) in
+        [("/run/app", true), ("/run/app/self", true), ("/run/app/out", false), ("/none/at/all", false), ("/", true)]
+    {
+        assert_eq!(is_there(&root, path).expect("a path"), there, "{path}");
+    }
+}
+
+#[test]
 fn a_host_without_room_is_told_apart() {
     let place = Place::new();
     let tiny = place.make("tiny");

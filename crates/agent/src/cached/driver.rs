@@ -90,6 +90,8 @@ pub struct Driver {
     pub(super) program: Option<String>,
     /// What waits for a start.
     pub(super) ready: Option<Ready>,
+    /// It was made for another specification than the present one.
+    pub(super) outdated: bool,
     /// Nothing may wait until the next run is over.
     pub(super) evicted: bool,
     pub(super) activity: Activity,
@@ -149,6 +151,7 @@ impl Driver {
             sandbox: None,
             program: None,
             ready: None,
+            outdated: false,
             evicted: false,
             activity: Activity::since(clock::boottime_ms()),
             sleeper: None,
@@ -195,7 +198,7 @@ impl Driver {
         self.record.stage = next;
         self.save(if next == Stage::Ended { Survives::PowerLoss } else { Survives::Process }).await;
         if next == Stage::Held {
-            self.registry.rest(&self.vm);
+            self.registry.rest(&self.vm, self.record.generation);
         }
         // The end is reported by whoever gives back the reservation, after that.
         if next != Stage::Ended {
@@ -256,6 +259,10 @@ impl Driver {
     ) -> Option<Event> {
         let new = highest > self.record.generation;
         let runs = assignment.runs() && assignment.generation == highest && ask == Ask::Nothing;
+        if assignment.spec != self.assignment.spec {
+            self.outdated = true;
+            self.record.unprepared = 0;
+        }
         self.assignment = assignment;
         if new && runs {
             self.heard = heard;

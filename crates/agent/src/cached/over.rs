@@ -110,6 +110,7 @@ impl Driver {
     /// Nobody knows whether the sandbox stands, and asking it to go on would kill it if it does. Standing once more
     /// costs nothing, and a restore begins with a count of none.
     async fn settle(&mut self) -> Result<Event, Shutdown> {
+        self.end_commands(true).await;
         self.adopt();
         if self.sandbox.is_none() {
             return Ok(Event::SandboxEnded);
@@ -119,10 +120,9 @@ impl Driver {
             tracing::error!(vm = %self.vm, error = &error as &dyn std::error::Error, "a VM is lost");
             return Ok(Event::Failed);
         }
-        // Whoever asked for it to be awake asks again.
-        self.record.stage = Stage::Asleep;
-        self.apply(Event::SpillBegun).await;
-        Ok(match self.sleep().await? {
+        // The stage stays what it is until that is done, so that a kill here is settled as the one before. Whoever asked
+        // for it to be awake asks again.
+        Ok(match self.spill().await? {
             Event::Spilled => Event::Spilled,
             _ => Event::Failed,
         })

@@ -22,8 +22,8 @@ impl Driver {
             if let Some(event) = self.wished() {
                 return Ok(event);
             }
-            if self.ready == Some(Ready::Booted) {
-                // What came into its preparation was no start.
+            // What came into its preparation was no start.
+            if std::mem::take(&mut self.outdated) || self.ready == Some(Ready::Booted) {
                 self.drop_ready().await;
             }
             let step = decide::next(self.have(self.usable().await));

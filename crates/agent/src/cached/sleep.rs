@@ -69,7 +69,7 @@ impl Driver {
             Some((_, answer)) => drop(answer.send(SleepAnswer::Asleep)),
             None => {}
         }
-        self.registry.rest(&self.vm);
+        self.registry.rest(&self.vm, self.record.generation);
         if !spilled && !self.unspillable {
             self.wait_in_pool(Waits::Asleep).await;
         }
@@ -134,7 +134,7 @@ impl Driver {
         None
     }
 
-    async fn spill(&mut self) -> Next {
+    pub(super) async fn spill(&mut self) -> Next {
         let dir = self.dir.spill();
         let spilled = match self.blocking("make a directory", move || empty_dir(&dir)).await {
             Ok(()) => self.parts.gvisor.checkpoint(self.vm.as_str(), &self.dir.spill()).await.map_err(MakeError::from),

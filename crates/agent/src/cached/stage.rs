@@ -173,7 +173,8 @@ pub const fn advance(stage: Stage, event: Event) -> Stage {
         (Pausing, Paused) => Asleep,
         (Asleep, SpillBegun) => Spilling,
         (Spilling, SpillFailed) => Asleep,
-        (Spilling, Event::Spilled) => Spilled,
+        // Where nobody knows whether it stands, it is paused once more and spilled.
+        (Spilling | Pausing | Resuming, Event::Spilled) => Spilled,
         (Asleep, ResumeBegun) => Resuming,
         (Spilled, RestoreBegun) => Restoring,
         (Restoring, RestoreUndone) => Spilled,

@@ -16,23 +16,34 @@ const HOST_FAILED: &str = "the host could not start the VM; its operator finds t
 
 impl Driver {
     pub(super) async fn start(&mut self) -> Next {
+        self.shared.leave(&self.vm);
+        if std::mem::take(&mut self.outdated) && self.ready.take().is_some() && self.undo(Files::Run).await.is_err() {
+            return Ok(self.fail(HOST_FAILED));
+        }
         if self.ready.take_if(|ready| *ready == Ready::Booted).is_some() {
             // It booted for its preparation, and has done nothing but begin.
             return Ok(self.came_up(StartTier::Cold, None));
         }
-        let waits = self.ready.is_some();
-        self.shared.leave(&self.vm);
+        let mut fallback = None;
         // Nothing but the claim stands between the wish and a paused instance.
-        let (prepared, mut fallback) = match self.prepared().await {
-            Ok(prepared) => (Some(prepared), None),
-            Err(why) => (None, why.map(str::to_owned)),
-        };
+        if self.ready == Some(Ready::Paused) {
+            let Err(error) = self.claim().await else { return Ok(self.came_up(StartTier::Paused, None)) };
+            if let Some(event) = self.give_up(StartTier::Paused, &error, &mut fallback).await {
+                return Ok(event);
+            }
+        }
+        let waits = self.ready.is_some();
+        let prepared = self.prepared().await;
+        if let Err(Some(why)) = &prepared {
+            fallback.get_or_insert_with(|| (*why).to_owned());
+        }
+        let prepared = prepared.ok();
         if !waits && let Some(event) = self.await_image().await? {
             return Ok(event);
         }
         for tier in decide::tiers(self.have(prepared.is_some())) {
             let tried = match tier {
-                StartTier::Paused => self.claim().await,
+                StartTier::Paused => continue,
                 StartTier::Restored => match &prepared {
                     Some(prepared) => self.restore_prepared(prepared).await,
                     None => continue,
@@ -41,26 +52,31 @@ impl Driver {
                 StartTier::Cold => self.run_cold().await,
             };
             let Err(error) = tried else { return Ok(self.came_up(tier, fallback)) };
-            tracing::warn!(vm = %self.vm, ?tier, error = &error as &dyn std::error::Error, "a start failed");
-            if matches!(tier, StartTier::Paused | StartTier::Restored) {
-                self.shared.restore_failed();
-            }
-            self.ready = None;
-            if self.undo(Files::Run).await.is_err() || tier == StartTier::Cold {
-                return Ok(self.fail(self.for_owner(&error)));
-            }
-            if tier == StartTier::Restored && self.forget_prepared().await.is_err() {
-                return Ok(self.fail(HOST_FAILED));
-            }
-            fallback.get_or_insert_with(|| given_up(tier, &error).to_owned());
-            if let Some(event) = self.wished() {
+            if let Some(event) = self.give_up(tier, &error, &mut fallback).await {
                 return Ok(event);
-            }
-            if is_late(self.assignment.start_by_ms) {
-                return Ok(self.fail("the VM did not start in time"));
             }
         }
         Ok(self.fail(HOST_FAILED))
+    }
+
+    /// Takes back a try; an event where no slower one follows.
+    async fn give_up(&mut self, tier: StartTier, error: &MakeError, fallback: &mut Option<String>) -> Option<Event> {
+        tracing::warn!(vm = %self.vm, ?tier, error = error as &dyn std::error::Error, "a start failed");
+        if matches!(tier, StartTier::Paused | StartTier::Restored) {
+            self.shared.restore_failed();
+        }
+        self.ready = None;
+        if self.undo(Files::Run).await.is_err() || tier == StartTier::Cold {
+            return Some(self.fail(self.for_owner(error)));
+        }
+        if tier == StartTier::Restored && self.forget_prepared().await.is_err() {
+            return Some(self.fail(HOST_FAILED));
+        }
+        fallback.get_or_insert_with(|| given_up(tier, error).to_owned());
+        if let Some(event) = self.wished() {
+            return Some(event);
+        }
+        is_late(self.assignment.start_by_ms).then(|| self.fail("the VM did not start in time"))
     }
 
     fn came_up(&mut self, tier: StartTier, fallback: Option<String>) -> Event {

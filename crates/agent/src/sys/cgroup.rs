@@ -336,10 +336,13 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts");
         cgroups.join("one", i32::try_from(child.id()).expect("a pid")).expect("it joins");
         assert_eq!(cgroups.processes("one").len(), 1);
-        let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh starts");
+        // What it holds before it joins is counted where it came from.
+        let script = "sleep 0.1; i=0; while [ $i -lt 9999 ]; do x=12345678901234567890$x; i=$((i+1)); done; sleep 10";
+        let mut busy = std::process::Command::new("sh").args(["-c", script]).spawn().expect("sh starts");
         cgroups.join("one", i32::try_from(busy.id()).expect("a pid")).expect("it joins");
         while cgroups.cpu_ns("one") < 1_000_000 || cgroups.memory_bytes("one") == 0 {
-            std::thread::yield_now();
+            assert!(busy.try_wait().expect("its own child").is_none(), "it was not counted");
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert!(cgroups.remove("one").is_err(), "a group in use can't go");
         assert!(!cgroups.kill("one"));

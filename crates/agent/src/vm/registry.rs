@@ -296,9 +296,12 @@ impl Registry {
         self.inner.parts.board.vm_report(vm)
     }
 
-    /// A cached VM's run is over, or sleeps: it takes no memory and no CPU that others could be promised.
-    pub fn rest(&self, vm: &VmId) {
-        if let Some(live) = self.inner.state().vms.get_mut(vm).and_then(|entry| entry.live.as_mut()) {
+    /// A cached VM's run is over, or sleeps: it takes no memory and no CPU that others could be promised. What was promised
+    /// to a later run stays promised.
+    pub fn rest(&self, vm: &VmId, generation: Generation) {
+        let mut state = self.inner.state();
+        let entry = state.vms.get_mut(vm).filter(|entry| entry.buried || entry.highest <= generation);
+        if let Some(live) = entry.and_then(|entry| entry.live.as_mut()) {
             live.rests = true;
         }
     }
@@ -369,7 +372,8 @@ impl Registry {
             && let Some(Entry { live: Some(Live { driver: Way::Cached(handle), .. }), .. }) = &before
         {
             self.inner.reserve(&vm, &assignment, before.as_ref(), Way::Cached(handle.clone()));
-            if let Err(error) = write_assignment(&dir, &assignment) {
+            // The loss of power ends every run, and whoever asked for this one hears of that before it asks for another.
+            if let Err(error) = write_assignment(&dir, &assignment, Survives::Process) {
                 tracing::error!(%vm, %error, "a placement could not be written down");
                 self.inner.unreserve(&vm, before);
                 return Err(disk_problem(&error));
@@ -704,7 +708,7 @@ pub struct Restored {
 
 fn write_down(dir: &VmDir, assignment: &Assignment, record: &AnyRecord) -> std::io::Result<()> {
     std::fs::create_dir_all(dir.path())?;
-    write_assignment(dir, assignment)?;
+    write_assignment(dir, assignment, Survives::PowerLoss)?;
     if let Some(all) = dir.path().parent() {
         file::sync_dir(all)?;
     }
@@ -714,11 +718,11 @@ fn write_down(dir: &VmDir, assignment: &Assignment, record: &AnyRecord) -> std::
     }
 }
 
-fn write_assignment(dir: &VmDir, assignment: &Assignment) -> std::io::Result<()> {
+fn write_assignment(dir: &VmDir, assignment: &Assignment, survives: Survives) -> std::io::Result<()> {
     // What an earlier placement was asked for is none of this one's.
     file::remove(&dir.asked())?;
     // The assignment is what counts: a record of another placement than its own is nothing.
-    file::write_json(&dir.assignment(), assignment, Survives::PowerLoss)
+    file::write_json(&dir.assignment(), assignment, survives)
 }
 
 /// Why this host can't give what the specification asks for. The api has checked it; the agent relies on nobody.

@@ -9,13 +9,8 @@ use cakework_testkit::kernel::Census;
 use cakework_wire::host::{PutVmAnswer, SleepAnswer, VmObservation};
 use serde_json::json;
 
-use crate::cached::{COUNTER, Cached, count, paused, status};
+use crate::cached::{COUNTER, Cached, LASTING, count, paused, status};
 use crate::host::{Host, spec};
-
-/// Like [`COUNTER`], with what must not change over a sleep: the start time of its process, and a file on each disk.
-const LASTING: &str = "born=$(cut -d' ' -f22 /proc/self/stat); mkdir -p /srv/w; n=0; httpd -p 80 -h /srv/w
-    while :; do n=$((n+1)); echo $n > /srv/n; [ -d /data ] && echo $n > /data/n; read m < /srv/n
-    [ $m = $n ] || echo lost; echo $born $n > /srv/w/index.html; sleep 0.02; done";
 
 async fn running(host: &Host, wanted: VmSpec) -> (Cached, std::net::Ipv4Addr) {
     let mut vm = Cached::held(host, wanted, Prewarm::None).await;

@@ -37,6 +37,81 @@ async fn each_start_begins_from_the_prepared_state() {
 }
 
 #[tokio::test]
+async fn the_kernels_random_numbers_are_new_in_each_start_and_its_clock_is_right() {
+    let host = Host::started().await;
+    let digest = host.busybox().await;
+    let script = "mkdir -p /srv/w; httpd -p 80 -h /srv/w; while :; do
+        echo $(date +%s) $(head -c 4 /dev/urandom | od -An -tu4) > /srv/w/index.html; sleep 0.03; done";
+    let wanted = VmSpec { port: Some(80), ..spec(&digest, script) };
+    let mut vm = Cached::held(&host, wanted, Prewarm::Boot).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        paused(&host, 1).await;
+        let address = vm.start_as(&host, StartTier::Paused).await;
+        let prepared = count(&host, address).await;
+        let mut last = prepared.1;
+        for _ in 0..5 {
+            let (clock, random) = host
+                .until("another number", async || Some(count(&host, address).await).filter(|(_, n)| *n != last))
+                .await;
+            assert!(seen.insert(random), "a number came twice");
+            last = random;
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+            assert!(now.abs_diff(clock.parse().expect("seconds")) < 60, "{clock}, not {now}");
+        }
+        vm.stop(&host).await;
+    }
+    vm.destroy(&host).await;
+}
+
+#[tokio::test]
+async fn an_instance_of_another_configuration_is_not_claimed() {
+    let host = Host::started().await;
+    let digest = host.busybox().await;
+    let mut vm = Cached::counter(&host, &digest).await;
+    paused(&host, 1).await;
+    vm.spec.env.insert("A".into(), "b".into());
+    let (_, start) = vm.start(&host).await;
+    assert_eq!(start.tier, StartTier::Cold);
+    assert!(start.fallback.is_some_and(|why| why.contains("configuration")));
+    vm.stop(&host).await;
+    paused(&host, 1).await;
+    vm.start_as(&host, StartTier::Paused).await;
+    vm.destroy(&host).await;
+}
+
+#[tokio::test]
+async fn an_app_says_itself_that_it_is_ready() {
+    let host = Host::started().await;
+    let digest = host.busybox().await;
+    let script = "mkdir -p /run/cakework /srv/w; httpd -p 80 -h /srv/w; echo a 1 > /srv/w/index.html
+        sleep 1; echo a 2 > /srv/w/index.html; echo > /run/cakework/ready; while :; do sleep 1; done";
+    let wanted = VmSpec { port: Some(80), ..spec(&digest, script) };
+    let mut vm = Cached::held(&host, wanted, Prewarm::Boot).await;
+    paused(&host, 1).await;
+    let address = vm.start_as(&host, StartTier::Paused).await;
+    assert_eq!(count(&host, address).await.1, 2);
+    vm.destroy(&host).await;
+}
+
+#[tokio::test]
+async fn an_app_that_is_never_ready_starts_all_the_same() {
+    let host = Host::started().await;
+    let digest = host.busybox().await;
+    let before = Census::take(&host.scope()).expect("a census");
+    // It ends before it accepts, each time that it is booted.
+    let wanted = VmSpec { port: Some(80), ..spec(&digest, "echo up; exit 4") };
+    let mut vm = Cached::held(&host, wanted, Prewarm::Boot).await;
+    created(&host, 1).await;
+    let said = host.lines(&vm.vm).await.len();
+    vm.start_as(&host, StartTier::Created).await;
+    assert_eq!(vm.stopped(&host).await.code, Some(4));
+    assert_eq!(host.lines(&vm.vm).await.len(), said + 1);
+    vm.destroy(&host).await;
+    host.assert_nothing_since(&before);
+}
+
+#[tokio::test]
 async fn a_volume_is_kept_and_the_root_is_not() {
     let host = Host::started().await;
     let digest = host.busybox().await;

@@ -376,6 +376,11 @@ pub fn body<T: DeserializeOwned>(answer: Answer) -> T {
 
 /// Asks a VM for `/`; `None` until it answers.
 pub async fn http(address: Ipv4Addr, port: u16) -> Option<String> {
+    // A connection that was taken and is never answered must not hide that the next one is.
+    tokio::time::timeout(Duration::from_secs(5), ask(address, port)).await.ok()?
+}
+
+async fn ask(address: Ipv4Addr, port: u16) -> Option<String> {
     let stream = tokio::net::TcpStream::connect((address, port)).await.ok()?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     tokio::spawn(connection);

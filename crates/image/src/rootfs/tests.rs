@@ -152,8 +152,7 @@ fn what_is_there_is_found_inside_the_root_alone() {
     make_dir(&root, "/run/app", 0o755).expect("a directory");
     symlink("/etc/passwd", root.join("run/app/out")).expect("a link");
     symlink("../../run/app", root.join("run/app/self")).expect("a link");
-    for (path, there) in
-        [("/run/app", true), ("/run/app/self", true), ("/run/app/out", false), ("/none/at/all", false), ("/", true)]
+    for (path, there) in [("/run/app", true), ("/run/app/self", true), ("/run/app/out", false), ("/none/at/all", false)]
     {
         assert_eq!(is_there(&root, path).expect("a path"), there, "{path}");
     }

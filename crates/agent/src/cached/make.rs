@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cakework_image::Image;
 use cakework_image::rootfs;
@@ -149,14 +150,29 @@ impl Driver {
     /// Ends the sandbox, if there is one, and gives back what it took, beside `what` is kept.
     pub(super) async fn undo(&mut self, what: Files) -> Result<(), CleanError> {
         self.sandbox = None;
-        let monitor = self.monitor.take();
-        clean::end(&self.parts, &self.vm, &self.dir, monitor, true).await?;
-        clean::give_back(&self.parts, &self.vm, &self.dir, self.assignment.slot, what).await?;
-        (self.record.monitor, self.record.sandbox) = (None, None);
-        Ok(())
+        let mut monitor = self.monitor.take();
+        let mut attempt = 1;
+        loop {
+            let mut done = clean::end(&self.parts, &self.vm, &self.dir, monitor.take(), true).await;
+            if done.is_ok() {
+                done = clean::give_back(&self.parts, &self.vm, &self.dir, self.assignment.slot, what).await;
+            }
+            // A process that was killed is in its control group until whoever inherited it has reaped it.
+            if done.is_err() && attempt < UNDO_ATTEMPTS {
+                attempt += 1;
+                tokio::time::sleep(UNDO_POLL).await;
+                continue;
+            }
+            done?;
+            (self.record.monitor, self.record.sandbox) = (None, None);
+            return Ok(());
+        }
     }
 }
 
+/// How often a sandbox's things are tried to be given back, [`UNDO_POLL`] apart.
+const UNDO_ATTEMPTS: u32 = 100;
+const UNDO_POLL: Duration = Duration::from_millis(10);
 /// Longest time for the command that makes a sandbox.
 const BOOT_MAX_MS: u64 = 20_000;
 

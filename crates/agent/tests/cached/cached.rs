@@ -17,9 +17,9 @@ pub const COUNTER: &str = "id=$(head -c 8 /dev/urandom | md5sum | cut -c1-8); mk
     httpd -p 80 -h /srv/w; while :; do n=$((n+1)); echo $id $n > /srv/w/index.html; sleep 0.03; done";
 
 /// Like [`COUNTER`], with what must not change over a sleep: the start time of its process, and a file on each disk.
-pub const LASTING: &str = "born=$(cut -d' ' -f22 /proc/self/stat); mkdir -p /srv/w; n=0; httpd -p 80 -h /srv/w
+pub const LASTING: &str = "mkdir -p /srv/w; n=0; httpd -p 80 -h /srv/w
     while :; do n=$((n+1)); echo $n > /srv/n; [ -d /data ] && echo $n > /data/n; read m < /srv/n
-    [ $m = $n ] || echo lost; echo $born $n > /srv/w/index.html; sleep 0.02; done";
+    [ $m = $n ] || echo lost; echo $(cut -d' ' -f22 /proc/$$/stat) $n > /srv/w/index.html; sleep 0.02; done";
 
 /// A cached VM under test.
 pub struct Cached {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use cakework_api::problem::ErrorCode;
 use cakework_core::id::{BuildId, ImageId, VmId};
 use cakework_core::limit;
 use futures_util::TryStreamExt as _;
+use http::header;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +20,8 @@ use crate::ops;
 
 /// Longest time that a body takes to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a body that are read at most to refuse it in words rather than by a broken connection.
+const DISCARDED_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// A caller who may look.
 pub(crate) struct Reader(pub(crate) Caller);
@@ -155,24 +159,51 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
 }
 
 async fn read(request: Request) -> Result<Vec<u8>, ApiError> {
-    let too_large = || {
-        let detail = format!("A body may have at most {} bytes.", limit::BODY_MAX_BYTES);
-        ApiError::new(ErrorCode::BodyTooLarge, detail)
-    };
-    let declared = request.headers().get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if declared.and_then(|text| text.parse::<u64>().ok()).is_some_and(|bytes| bytes > limit::BODY_MAX_BYTES as u64) {
-        return Err(too_large());
-    }
     let mut body = Vec::new();
+    receive(request, limit::BODY_MAX_BYTES, |chunk| {
+        body.extend_from_slice(&chunk);
+        Ok(())
+    })
+    .await?;
+    Ok(body)
+}
+
+/// Passes a body on, piece by piece. One of more than `max_bytes` is refused, and what follows is read and dropped
+/// within [`DISCARDED_MAX_BYTES`]: many clients don't look for an answer before they have sent all of their body.
+pub(super) async fn receive(
+    request: Request,
+    max_bytes: usize,
+    mut take: impl FnMut(Bytes) -> Result<(), ApiError>,
+) -> Result<(), ApiError> {
+    let headers = request.headers();
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let mut over = declared.is_some_and(|bytes| bytes > max_bytes as u64);
+    // Who asks before it sends hears the refusal in place of `100 Continue`.
+    let asks = headers.contains_key(header::EXPECT);
     let mut chunks = request.into_body().into_data_stream();
+    let mut size_bytes = 0;
     loop {
+        if over && (asks || size_bytes > DISCARDED_MAX_BYTES) {
+            break;
+        }
         match chunks.try_next().await {
-            Ok(None) => return Ok(body),
-            Ok(Some(chunk)) if body.len() + chunk.len() > limit::BODY_MAX_BYTES => return Err(too_large()),
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break,
+            Ok(Some(chunk)) => {
+                size_bytes += chunk.len();
+                over |= size_bytes > max_bytes;
+                if !over {
+                    take(chunk)?;
+                }
+            }
+            Err(_) if over => break,
             Err(_) => return Err(ApiError::new(ErrorCode::InvalidJson, "The body broke off.")),
         }
     }
+    if over {
+        let detail = format!("A body may have at most {max_bytes} bytes.");
+        return Err(ApiError::new(ErrorCode::BodyTooLarge, detail));
+    }
+    Ok(())
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {

@@ -14,14 +14,13 @@ use axum::extract::{FromRequest, FromRequestParts as _, Request};
 use cakework_api::build::{BuildFile, BuildImageFromFiles};
 use cakework_api::problem::ErrorCode;
 use cakework_core::limit;
-use futures_util::TryStreamExt as _;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use tempfile::SpooledTempFile;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::extract::{Writer, explain};
+use super::extract::{self, Writer, explain};
 use crate::app::{App, Shared};
 use crate::caller::Caller;
 use crate::error::ApiError;
@@ -81,28 +80,14 @@ impl FromRequest<Shared> for Upload {
 }
 
 async fn receive(request: Request, mut spool: SpooledTempFile) -> Result<(SpooledTempFile, usize), ApiError> {
-    let too_large = || {
-        let detail = format!("A body may have at most {} bytes.", limit::BUILD_BODY_MAX_BYTES);
-        ApiError::new(ErrorCode::BodyTooLarge, detail)
-    };
-    let declared = request.headers().get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if declared.and_then(|text| text.parse().ok()).is_some_and(|bytes: usize| bytes > limit::BUILD_BODY_MAX_BYTES) {
-        return Err(too_large());
-    }
     let mut size_bytes = 0;
-    let mut chunks = request.into_body().into_data_stream();
-    loop {
-        let chunk = chunks.try_next().await;
-        let Some(chunk) = chunk.map_err(|_| ApiError::new(ErrorCode::InvalidJson, "The body broke off."))? else {
-            return Ok((spool, size_bytes));
-        };
+    // A chunk goes to memory or to the page cache.
+    extract::receive(request, limit::BUILD_BODY_MAX_BYTES, |chunk| {
         size_bytes += chunk.len();
-        if size_bytes > limit::BUILD_BODY_MAX_BYTES {
-            return Err(too_large());
-        }
-        // A chunk goes to memory or to the page cache.
-        spool.write_all(&chunk).map_err(disk)?;
-    }
+        spool.write_all(&chunk).map_err(disk)
+    })
+    .await?;
+    Ok((spool, size_bytes))
 }
 
 impl Upload {

@@ -1,10 +1,15 @@
 //! Bad input: each kind has its own code, and nothing is half done.
 
+use std::sync::Arc;
+
 use axum::http::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::TestApp;
 use crate::keys::Scope;
+use crate::routes;
 
 #[tokio::test]
 async fn a_start_that_is_wrong_says_what_is() {
@@ -69,12 +74,32 @@ async fn a_start_that_is_wrong_says_what_is() {
 }
 
 #[tokio::test]
-async fn ten_megabytes_are_not_read() {
+async fn ten_megabytes_are_not_kept() {
     let api = TestApp::new().await;
     let key = api.key(Scope::Write).await;
     let body = json!({"imageId": "x", "envVars": {"A": "x".repeat(10_000_000)}});
     api.post("/v1/vm/start", &key, body.clone()).await.expect_code(413, "body_too_large");
     api.post("/v1/image/import", &key, body).await.expect_code(413, "body_too_large");
+}
+
+#[tokio::test]
+async fn who_sends_all_before_it_listens_hears_that_it_was_too_much() {
+    let api = TestApp::new().await;
+    let key = api.key(Scope::Write).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = tokio::spawn(axum::serve(listener, routes::router(Arc::clone(&api.app))).into_future());
+    let body = "x".repeat(10_000_000);
+    let head =
+        format!("POST /v1/vm/start HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\ncontent-length: {}\r\n", body.len());
+    for (rest, sent) in [("\r\n", body.as_str()), ("expect: 100-continue\r\n\r\n", "")] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(format!("{head}{rest}{sent}").as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer).unwrap(), "HTTP/1.1 413", "{rest:?}");
+    }
+    served.abort();
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ impl App {
     ) -> anyhow::Result<Shared> {
         let host = HostClient::new(&config.agent_socket)?;
         let contexts = Contexts::open(&config.dir)?;
-        let courier = Courier::new(&config.webhook_allow)?;
+        let courier = Courier::new(&config.webhook_allow, config.webhook_ca_file.as_deref())?;
         Ok(Arc::new(Self {
             config,
             store,

@@ -34,6 +34,8 @@ pub struct ServerConfig {
     pub builds: BuildRules,
     /// Addresses that webhooks may be sent to although they are not public.
     pub webhook_allow: Vec<IpNet>,
+    /// PEM file of authorities whose receivers are trusted beside the public ones.
+    pub webhook_ca_file: Option<PathBuf>,
     /// Print the key that the first start makes: one line on stdout, `key: <key>`.
     pub print_first_key: bool,
 }
@@ -52,6 +54,7 @@ impl Default for ServerConfig {
             start_timeout_secs: 600,
             builds: BuildRules::default(),
             webhook_allow: Vec::new(),
+            webhook_ca_file: None,
             print_first_key: false,
         }
     }

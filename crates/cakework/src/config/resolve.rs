@@ -139,6 +139,7 @@ pub fn api(settings: &Settings, dir: PathBuf, agent_socket: PathBuf) -> ServerCo
             queued: settings.builds.queued,
         },
         webhook_allow: settings.webhooks.allow.clone(),
+        webhook_ca_file: settings.webhooks.ca_file.clone(),
         print_first_key: true,
     }
 }

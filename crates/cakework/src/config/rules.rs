@@ -111,14 +111,6 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
             "write host, host:port or host:port/prefix, without a scheme",
         );
     }
-    if let Some(file) = &images.ca_file {
-        rule(
-            file.is_absolute(),
-            "images.ca_file",
-            format!("{} is relative", file.display()),
-            "write the whole path, from /",
-        );
-    }
     let builds = &settings.builds;
     for (key, value, least, most) in [
         ("builds.parallel", u32::from(builds.parallel), 1, 64),
@@ -142,13 +134,13 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
         format!("{:?} is not the URL of a forge", git.base_url),
         "write it like \"https://github.com\"",
     );
-    if let Some(file) = &git.ca_file {
-        rule(
-            file.is_absolute(),
-            "git.ca_file",
-            format!("{} is relative", file.display()),
-            "write the whole path, from /",
-        );
+    for (key, file) in [
+        ("images.ca_file", &images.ca_file),
+        ("git.ca_file", &git.ca_file),
+        ("webhooks.ca_file", &settings.webhooks.ca_file),
+    ] {
+        let Some(file) = file else { continue };
+        rule(file.is_absolute(), key, format!("{} is relative", file.display()), "write the whole path, from /");
     }
     let logs = &settings.logs;
     rule(

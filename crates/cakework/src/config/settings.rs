@@ -157,6 +157,7 @@ pub struct Git {
 #[serde(deny_unknown_fields, default)]
 pub struct Webhooks {
     pub allow: Vec<IpNet>,
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[limits]`: what one account may have at a time.

@@ -5,6 +5,7 @@
 //! followed, and nothing of an answer is read but its status and when to come back.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -64,12 +65,14 @@ struct NotPublic;
 struct NoAddress(#[source] Option<hickory_resolver::net::NetError>);
 
 impl Courier {
-    /// A courier that also goes to these networks, public or not.
-    pub(crate) fn new(allow: &[IpNet]) -> anyhow::Result<Self> {
+    /// A courier that also goes to these networks, public or not, and also trusts the authorities in a PEM file.
+    pub(crate) fn new(allow: &[IpNet], ca_file: Option<&Path>) -> anyhow::Result<Self> {
         let allow: Arc<[IpNet]> = allow.into();
         let judge = Judge { allow: Arc::clone(&allow), resolver: Arc::new(OnceLock::new()) };
+        let authorities = ca_file.map(authorities).transpose()?.unwrap_or_default();
         let http = reqwest::Client::builder()
             .no_proxy()
+            .tls_certs_merge(authorities)
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(Arc::new(judge))
             // No connection outlives its attempt: the next one is judged anew.
@@ -122,6 +125,12 @@ impl Sent {
         let retry_after_ms = response.headers().get(RETRY_AFTER).and_then(|value| retry_after_ms(value, now_ms));
         Self { answer: Answer { status: Some(status.as_u16()), retry_after_ms }, error }
     }
+}
+
+fn authorities(file: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
+    let pem = std::fs::read(file).with_context(|| format!("webhooks.ca_file: {} can't be read", file.display()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
+    found.with_context(|| format!("webhooks.ca_file: {} has no certificate in PEM", file.display()))
 }
 
 fn permitted(allow: &[IpNet], address: IpAddr) -> bool {
@@ -226,7 +235,7 @@ mod tests {
     #[test]
     fn addresses_in_urls_are_seen_in_all_their_forms() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let courier = Courier::new(&["10.9.0.0/16".parse().unwrap()]).unwrap();
+        let courier = Courier::new(&["10.9.0.0/16".parse().unwrap()], None).unwrap();
         for url in [
             "http://127.0.0.1/",
             "http://127.1/",

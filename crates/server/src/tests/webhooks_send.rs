@@ -2,6 +2,9 @@
 //! Time is an argument: nothing waits for a pause.
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,18 +13,25 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse as _, Response};
+use axum::serve::Listener;
 use cakework_core::webhook::ATTEMPTS_MAX;
+use cakework_testkit::certificate;
 use http::StatusCode;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook as Verifier;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::{TestApp, eventually};
 use crate::app::Shared;
 use crate::clock::now_ms;
 use crate::keys::Scope;
 use crate::reconcile::webhooks::{LEASE_MS, Work};
+use crate::reconcile::webhooks_send::Courier;
 use crate::store::Store;
 
 pub(super) const HOUR_MS: u64 = 3600 * 1000;
@@ -86,11 +96,25 @@ impl Receiver {
     pub(super) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        Self::on(listener, port, "http")
+    }
+
+    /// One that speaks TLS, with a certificate of the authority in `dir`.
+    async fn with_tls(dir: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(dir.join("receiver.pem")).unwrap().collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(dir.join("receiver.key")).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        Self::on(Tls { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) }, port, "https")
+    }
+
+    fn on<L: Listener<Addr: fmt::Debug>>(listener: L, port: u16, scheme: &str) -> Self {
         let otherwise = Mutex::new(Answer::Plain(204, Vec::new()));
         let shared = Arc::new(Desk { seen: Mutex::default(), next: Mutex::default(), otherwise });
         let router = Router::new().fallback(receive).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url: format!("http://127.0.0.1:{port}/"), port, shared, server }
+        Self { url: format!("{scheme}://127.0.0.1:{port}/"), port, shared, server }
     }
 
     /// One that never answers.
@@ -115,6 +139,30 @@ impl Receiver {
 
     pub(super) fn take(&self) -> Vec<Message> {
         std::mem::take(&mut self.shared.seen.lock().unwrap())
+    }
+}
+
+/// Accepts TLS; who does not shake hands is not there.
+struct Tls {
+    tcp: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.tcp.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.tcp.local_addr()
     }
 }
 
@@ -445,4 +493,41 @@ async fn a_slow_endpoint_holds_up_nobody_else() {
     work.start(&api.app, now_ms()).await.unwrap();
     eventually("the other account is told", || async { receiver.count() == 2 }).await;
     assert!(silent.count() <= 16, "{}", silent.count());
+}
+
+#[tokio::test]
+async fn an_operators_authority_is_trusted_and_an_unknown_one_is_not() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    certificate::write(dir.path(), "receiver").unwrap();
+    let receiver = Receiver::with_tls(dir.path()).await;
+    for (ca_file, state, got) in [(None, "pending", 0), (Some(dir.path().join("ca.pem")), "delivered", 1)] {
+        let api = TestApp::with(|config| {
+            config.webhook_allow = vec!["127.0.0.0/8".parse().unwrap()];
+            config.webhook_ca_file = ca_file;
+        })
+        .await;
+        let key = api.key(Scope::Write).await;
+        let (id, _) = endpoint(&api, &key, json!({"url": receiver.url})).await;
+        ping(&api, &key, &id).await;
+        deliver(&api, now_ms()).await;
+        let entry = &log(&api, &key, &id).await[0];
+        assert_eq!((entry["state"].as_str(), receiver.count()), (Some(state), got), "{entry}");
+        let refused = entry["error"].as_str().is_some_and(|error| error.contains("certificate"));
+        assert_eq!(refused, got == 0, "{entry}");
+    }
+}
+
+#[test]
+fn an_authority_that_is_none_is_named_at_the_start() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    let words = || Courier::new(&[], Some(&file)).err().unwrap().to_string();
+    assert!(words().contains("can't be read"), "{}", words());
+    for content in ["", "nothing"] {
+        std::fs::write(&file, content).unwrap();
+        let words = words();
+        assert!(words.starts_with("webhooks.ca_file") && words.contains("no certificate"), "{content:?}: {words}");
+    }
 }

@@ -42,6 +42,32 @@ pub struct Host {
     agent: Option<Child>,
     registry: Registry,
     temporary: tempfile::TempDir,
+    _turf: Turf,
+}
+
+/// A network and a port that no other test on this machine has: routes to the pools of two tests must not meet. Beyond
+/// those that a server chooses for itself.
+struct Turf {
+    number: u8,
+    _lock: std::fs::File,
+}
+
+impl Turf {
+    const FIRST: u8 = 128;
+    const COUNT: u8 = 120;
+
+    fn take() -> Self {
+        let dir = std::env::temp_dir().join("cakework-test-turfs");
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let begin = rand::random_range(0..Self::COUNT);
+        let mut numbers = (0..Self::COUNT).map(|step| Self::FIRST + (begin + step) % Self::COUNT);
+        numbers
+            .find_map(|number| {
+                let file = std::fs::File::create(dir.join(number.to_string())).expect("a file");
+                file.try_lock().is_ok().then_some(Self { number, _lock: file })
+            })
+            .expect("fewer tests than networks at a time")
+    }
 }
 
 /// An answer of the agent: status and body.
@@ -60,8 +86,7 @@ impl Host {
         let temporary = tempfile::Builder::new().prefix("cakework-agent-").tempdir().expect("a directory");
         let instance = InstanceId::mint(&mut rand::rng());
         let dir = temporary.path().join("agent");
-        // A network of its own for each test: routes to the pools of two tests must not meet.
-        let pool: [u8; 2] = rand::random();
+        let turf = Turf::take();
         let config = json!({
             "instance": instance,
             "dir": dir,
@@ -74,13 +99,13 @@ impl Host {
             "images": {"egress": {"allow": ["127.0.0.1/32"]}},
             "network": {
                 "instance": instance,
-                "pool": format!("10.{}.0.0/16", 64 + pool[0] % 128),
-                "dnsPort": 20000 + u16::from(pool[1]),
+                "pool": format!("10.{}.0.0/16", turf.number),
+                "dnsPort": 20_000 + u16::from(turf.number),
                 "edgeUid": 0,
             },
         });
         let registry = Registry::start(Auth::Anonymous).await.expect("a registry");
-        Self { instance, dir, config, agent: None, registry, temporary }
+        Self { instance, dir, config, agent: None, registry, temporary, _turf: turf }
     }
 
     /// A host whose agent runs.

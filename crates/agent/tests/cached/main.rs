@@ -2,6 +2,7 @@
 
 mod cached;
 mod crash;
+mod hazards;
 #[path = "../vms/host.rs"]
 #[allow(dead_code, reason = "what only VMs need")]
 mod host;

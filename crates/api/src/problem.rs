@@ -137,6 +137,14 @@ codes! {
     WebhookDisabled "webhook_disabled" 409 "The webhook endpoint is disabled",
         fix: "Repair the receiver, then enable the endpoint: POST /v1/webhook/{webhookId}/enable.";
     ImageFailed "image_failed" 409 "The image failed, so no VM can start from it", fix: "Import it again.";
+    VmNotCached "vm_not_cached" 409 "The VM is not a cached one",
+        fix: "A one-time VM is started by startVM and ended by stopVM; cacheVM makes one that starts again.";
+    VmNotRunning "vm_not_running" 409 "The VM does not run", fix: "Start it with startCachedVM.";
+    VmStopping "vm_stopping" 409 "The VM's run is ending", fix: "Start it when its `state` is `stopped`.";
+    VmBusy "vm_busy" 409 "The VM is at work, so it is not put to sleep",
+        fix: "Try again when its requests and connections are over.";
+    VmOver "vm_over" 409 "The VM is destroyed, or is being destroyed", fix: "Make another one with cacheVM.";
+    StartFailed "start_failed" 409 "The VM could not be started", fix: "`exit` of getVm and getCachedVMLogs say why.";
     BuildOver "build_over" 409 "The build is over, so it can't be cancelled";
     QueueFull "queue_full" 429 "As many builds wait as may wait", fix: "Try again when some of them are over.";
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cakework_core::cached;
 use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,158 @@ pub struct StartVm {
     pub tenant: Option<String>,
 }
 
+/// Caches a VM: one that starts again and again.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CacheVm {
+    /// The image to run.
+    #[schema(example = "01GTZHKS9CZHQ1NKZCA3G0H4DX")]
+    pub image_id: String,
+    /// CPUs.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 8, default = 1)]
+    pub cpu: Option<i64>,
+    /// Memory in MB.
+    #[serde(default)]
+    #[schema(minimum = 256, maximum = 16384, default = 256)]
+    pub memory: Option<i64>,
+    /// The port that the VM's hostname leads to; without one it has none.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 65535)]
+    pub port: Option<i64>,
+    /// Environment variables, set over the image's own.
+    #[serde(default)]
+    pub env_vars: Option<BTreeMap<String, String>>,
+    /// Size of a volume at `/data`, in GB. It stays as it was left from one run to the next.
+    #[serde(default, rename = "volumeGB")]
+    #[schema(minimum = 1, maximum = 500)]
+    pub volume_gb: Option<i64>,
+    /// Another name of `volumeGB`.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 500)]
+    pub disk_size: Option<i64>,
+    /// Replaces the image's command; its entrypoint stays.
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    /// The builder's own marks; `listVMs` filters by them.
+    #[serde(default)]
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Longest life of one run.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 31536000)]
+    pub timeout_seconds: Option<i64>,
+    /// The builder's end user whose VM this is.
+    #[serde(default)]
+    #[schema(max_length = 128)]
+    pub tenant: Option<String>,
+    /// Time without a request, connection or work after which it is put to sleep; absent, it never is.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 2592000)]
+    pub idle_timeout_seconds: Option<i64>,
+    /// Whether a request to its hostname starts or wakes it; otherwise such a request is answered with 503.
+    #[serde(default)]
+    #[schema(default = true)]
+    pub auto_start: Option<bool>,
+    /// How far it is made ready before it is started.
+    #[serde(default)]
+    pub prewarm: Option<Prewarm>,
+}
+
+/// How far a cached VM is made ready before it is started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Prewarm {
+    /// `boot` with a port and without a volume, else `create`.
+    #[default]
+    Auto,
+    /// It is booted until it is ready; its memory and disk of that moment are what each start begins with.
+    Boot,
+    /// Its sandbox is made; no code of the image runs before the first start.
+    Create,
+    /// Nothing is made ready.
+    None,
+}
+
+impl From<Prewarm> for cached::Prewarm {
+    fn from(prewarm: Prewarm) -> Self {
+        match prewarm {
+            Prewarm::Auto => Self::Auto,
+            Prewarm::Boot => Self::Boot,
+            Prewarm::Create => Self::Create,
+            Prewarm::None => Self::None,
+        }
+    }
+}
+
+impl From<cached::Prewarm> for Prewarm {
+    fn from(prewarm: cached::Prewarm) -> Self {
+        match prewarm {
+            cached::Prewarm::Auto => Self::Auto,
+            cached::Prewarm::Boot => Self::Boot,
+            cached::Prewarm::Create => Self::Create,
+            cached::Prewarm::None => Self::None,
+        }
+    }
+}
+
+/// How a run of a cached VM started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Start {
+    /// What it began with.
+    pub tier: StartTier,
+    /// From the host's hearing of the wish until its process went on, in milliseconds.
+    pub duration_ms: u64,
+    /// Why a faster tier was tried and given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+}
+
+/// What a start began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StartTier {
+    /// A prepared instance that waited, paused.
+    Paused,
+    /// The prepared memory and disk, restored.
+    Restored,
+    /// A sandbox that was made before, with nothing running in it.
+    Created,
+    /// Nothing.
+    Cold,
+}
+
+impl From<cached::Start> for Start {
+    fn from(start: cached::Start) -> Self {
+        let tier = match start.tier {
+            cached::StartTier::Paused => StartTier::Paused,
+            cached::StartTier::Restored => StartTier::Restored,
+            cached::StartTier::Created => StartTier::Created,
+            cached::StartTier::Cold => StartTier::Cold,
+        };
+        Self { tier, duration_ms: start.duration_ms, fallback: start.fallback }
+    }
+}
+
+/// How a started VM sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sleep {
+    /// It is paused where it is.
+    Paused,
+    /// Its memory is on the disk, and nothing of it runs.
+    Spilled,
+}
+
+impl From<cached::Sleep> for Sleep {
+    fn from(sleep: cached::Sleep) -> Self {
+        match sleep {
+            cached::Sleep::Paused => Self::Paused,
+            cached::Sleep::Spilled => Self::Spilled,
+        }
+    }
+}
+
 /// A VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -81,16 +234,31 @@ pub struct Vm {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "http://01gv2zfbt345trtrdk6vhbeccz.localhost:8080")]
     pub url: Option<String>,
-    /// How it ended.
+    /// How it ended; of a cached one its last run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+    /// How its run started. This and what follows is of cached VMs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+    /// Where it is `started`: how it sleeps, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<Sleep>,
+    /// Time without a request, connection or work after which it is put to sleep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<u64>,
+    /// Whether a request to its hostname starts or wakes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_start: Option<bool>,
+    /// How far it is made ready before it is started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prewarm: Option<Prewarm>,
     /// The builder's own marks.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub metadata: BTreeMap<String, String>,
     /// The builder's end user whose VM this is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// Longest life of the VM once it runs.
+    /// Longest life of the VM, or of a run of a cached one, once it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u64>,
     /// When it was asked for.

@@ -29,6 +29,16 @@ pub enum Prewarm {
 }
 
 impl Prewarm {
+    /// The word in requests and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Boot => "boot",
+            Self::Create => "create",
+            Self::None => "none",
+        }
+    }
+
     /// What is done for a VM with or without a port and a volume; never [`Self::Auto`].
     #[must_use]
     pub const fn resolve(self, has_port: bool, has_volume: bool) -> Self {
@@ -84,6 +94,29 @@ pub struct Start {
     pub fallback: Option<String>,
 }
 
+/// How a running VM sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sleep {
+    /// It is paused where it is.
+    Paused,
+    /// Its memory is on the disk, and nothing of it runs.
+    Spilled,
+}
+
+impl Sleep {
+    /// Both, for tests and queries.
+    pub const ALL: [Self; 2] = [Self::Paused, Self::Spilled];
+
+    /// The word in answers, metrics and the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Paused => "paused",
+            Self::Spilled => "spilled",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +138,12 @@ mod tests {
     fn words_are_those_of_answers() {
         for tier in StartTier::ALL {
             assert_eq!(serde_json::to_value(tier).expect("plain data"), tier.as_str());
+        }
+        for prewarm in [Prewarm::Auto, Prewarm::Boot, Prewarm::Create, Prewarm::None] {
+            assert_eq!(serde_json::to_value(prewarm).expect("plain data"), prewarm.as_str());
+        }
+        for sleep in Sleep::ALL {
+            assert_eq!(serde_json::to_value(sleep).expect("plain data"), sleep.as_str());
         }
     }
 }

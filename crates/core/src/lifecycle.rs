@@ -37,6 +37,14 @@ pub enum VmKind {
 impl VmKind {
     /// Both, for tests.
     pub const ALL: [Self; 2] = [Self::Once, Self::Cached];
+
+    /// The word stored in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Cached => "cached",
+        }
+    }
 }
 
 /// What the api has on record of a VM.

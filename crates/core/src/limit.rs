@@ -43,8 +43,10 @@ pub const IMAGE_URI_MAX_BYTES: usize = 1024;
 /// Bytes of a registry password: an ECR token has about 2 KiB.
 pub const REGISTRY_PASSWORD_MAX_BYTES: usize = 16 * 1024;
 
-/// Longest life of a one-time VM that may be asked for, in seconds (a year).
+/// Longest life of a one-time VM, or run of a cached one, that may be asked for, in seconds (a year).
 pub const TIMEOUT_MAX_SECS: u64 = 365 * 24 * 3600;
+/// Longest time without a request after which a cached VM may be put to sleep, in seconds (30 days).
+pub const IDLE_TIMEOUT_MAX_SECS: u32 = 30 * 24 * 3600;
 /// Writable root disk of a VM, in MiB, where the configuration does not say otherwise.
 pub const DISK_DEFAULT_MIB: u32 = 2048;
 /// Time between the stop signal and the kill, in milliseconds.

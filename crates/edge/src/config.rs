@@ -18,7 +18,7 @@ pub struct EdgeConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EdgeLimits {
-    /// Longest time that a request waits for a VM to start and for its port to accept.
+    /// Longest time that a request waits for a VM to start or wake, and for its port to accept.
     pub hold_ms: u64,
     /// Requests that wait for one VM.
     pub queue_max_per_vm: usize,
@@ -60,8 +60,8 @@ impl Default for EdgeLimits {
     fn default() -> Self {
         Self {
             hold_ms: 30_000,
-            queue_max_per_vm: 128,
-            queue_max: 1024,
+            queue_max_per_vm: 256,
+            queue_max: 2048,
             requests_max_per_vm: 1024,
             upgrades_max: 2048,
             connect_ms: 5_000,

@@ -1,13 +1,14 @@
 //! The edge: from a hostname to the port of a VM.
 //!
 //! It owns the public listener: it reads requests, finds the VM that the hostname names, waits (bounded) for one
-//! that is starting, and passes bytes both ways without keeping them. It knows neither the store nor the agent: what
+//! that is starting, has one started that stands still or sleeps, and passes bytes both ways without keeping them. It knows neither the store nor the agent: what
 //! it may reach is in the [`RouteTable`], and nothing that a request says leads anywhere else.
 //!
 //! ```text
 //!  serve: accept, count ──> proxy: hostname ─> route ─> hold ─> connection ─> headers ─> bodies
 //!                                                 │        │         │
 //!                                            routes.rs   reach.rs  pool.rs, by (VM, generation)
+//!                                                         wake.rs
 //! ```
 //! Invariant: a connection serves one VM in one generation. An address is used again by other VMs; a connection is
 //! not.
@@ -25,7 +26,10 @@ mod reach;
 mod routes;
 mod serve;
 mod tunnel;
+mod wake;
 
 pub use config::{EdgeConfig, EdgeLimits};
+pub use flight::Quiet;
 pub use routes::{Route, RouteTable, Target};
 pub use serve::serve;
+pub use wake::{WakeFailure, Waker, Waking};

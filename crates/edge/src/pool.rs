@@ -65,6 +65,11 @@ impl Pool {
         }
     }
 
+    /// Closes what is kept for this VM in this generation.
+    pub(crate) fn forget(&self, vm_id: &VmId, generation: Generation) {
+        self.lock().remove(&(vm_id.clone(), generation));
+    }
+
     /// Closes connections that are too old, and forgets those that the VM closed.
     pub(crate) fn sweep(&self) {
         self.lock().retain(|_, connections| {

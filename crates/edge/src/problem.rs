@@ -19,6 +19,8 @@ pub(crate) enum Problem {
     HostNotFound,
     /// The VM is not running.
     VmStopped,
+    /// The VM was to be started or woken for the request, and did not come up.
+    WakeFailed(&'static str),
     /// The VM's port refuses connections.
     VmRefused,
     /// The VM broke off before it answered, or what it said is not HTTP.
@@ -36,6 +38,7 @@ impl Problem {
             Self::BadRequest(_) => "bad_request",
             Self::HostNotFound => "host_not_found",
             Self::VmStopped => "vm_stopped",
+            Self::WakeFailed(_) => "wake_failed",
             Self::VmRefused => "vm_refused",
             Self::VmBadResponse => "vm_bad_response",
             Self::VmTimeout(_) => "vm_timeout",
@@ -47,7 +50,7 @@ impl Problem {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::HostNotFound => StatusCode::NOT_FOUND,
-            Self::VmStopped | Self::QueueFull(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::VmStopped | Self::WakeFailed(_) | Self::QueueFull(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::VmRefused | Self::VmBadResponse => StatusCode::BAD_GATEWAY,
             Self::VmTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -58,6 +61,7 @@ impl Problem {
             Self::BadRequest(_) => "The request is malformed",
             Self::HostNotFound => "No VM has this hostname",
             Self::VmStopped => "The VM is not running",
+            Self::WakeFailed(_) => "The VM could not be started",
             Self::VmRefused => "The VM refuses connections",
             Self::VmBadResponse => "The VM gave no proper answer",
             Self::VmTimeout(_) => "The VM is too slow",
@@ -67,9 +71,13 @@ impl Problem {
 
     const fn detail(self) -> &'static str {
         match self {
-            Self::BadRequest(detail) | Self::VmTimeout(detail) | Self::QueueFull(detail) => detail,
+            Self::BadRequest(detail) | Self::WakeFailed(detail) | Self::VmTimeout(detail) | Self::QueueFull(detail) => {
+                detail
+            }
             Self::HostNotFound => "The hostname was never given to a VM, or its VM is gone.",
-            Self::VmStopped => "The VM of this hostname has ended or is ending.",
+            Self::VmStopped => {
+                "The VM of this hostname has ended or is ending, or sleeps and is not woken by requests."
+            }
             Self::VmRefused => "The VM runs, but nothing in it accepts connections on its port.",
             Self::VmBadResponse => "The VM closed the connection before it answered, or its answer is not HTTP.",
         }
@@ -79,7 +87,10 @@ impl Problem {
         match self {
             Self::BadRequest(_) => None,
             Self::HostNotFound => Some("Take the hostname from the answer of startVM or getVm."),
-            Self::VmStopped => Some("Start a VM; getVm says how this one ended, getVMLogs why."),
+            Self::VmStopped => {
+                Some("Start a VM, a cached one with startCachedVM; getVm says how this one ended, getVMLogs why.")
+            }
+            Self::WakeFailed(_) => Some("See getVm and getVMLogs for why; try again later."),
             Self::VmRefused => {
                 Some("Let the app listen on 0.0.0.0 and on the port that startVM was given; see getVMLogs.")
             }
@@ -111,7 +122,9 @@ impl Problem {
         match self {
             // Where one request is malformed, what follows it on the connection may be a part of it.
             Self::BadRequest(_) => drop(headers.insert(CONNECTION, HeaderValue::from_static("close"))),
-            Self::QueueFull(_) => drop(headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS))),
+            Self::QueueFull(_) | Self::WakeFailed(_) => {
+                drop(headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS)))
+            }
             Self::HostNotFound | Self::VmStopped | Self::VmRefused | Self::VmBadResponse | Self::VmTimeout(_) => {}
         }
         response
@@ -122,10 +135,11 @@ impl Problem {
 mod tests {
     use super::*;
 
-    const ALL: [Problem; 7] = [
+    const ALL: [Problem; 8] = [
         Problem::BadRequest(""),
         Problem::HostNotFound,
         Problem::VmStopped,
+        Problem::WakeFailed(""),
         Problem::VmRefused,
         Problem::VmBadResponse,
         Problem::VmTimeout(""),

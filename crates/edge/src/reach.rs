@@ -1,4 +1,5 @@
-//! From a route to a connection: holds a request until its VM is there and its port accepts, within bounds.
+//! From a route to a connection: holds a request until its VM is there and its port accepts, within bounds. One that
+//! stands still or sleeps is woken.
 //!
 //! A connection is cut some time after its VM left the place that it leads to, so that it can't go on into whatever
 //! is at that address next.
@@ -17,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{EdgeLimits, millis};
-use crate::flight::Open;
+use crate::flight::{Open, Waiting};
 use crate::idle::IdleStream;
 use crate::pool::{Pool, Sender};
 use crate::problem::Problem;
 use crate::routes::{Known, Target};
+use crate::wake::{Outcome, WakeFailure, Waker, Wakes};
 
 /// Pauses between attempts to connect to a port that does not accept yet: a part of the time that was waited already,
 /// within bounds, so that few attempts add little to it.
@@ -31,6 +33,9 @@ const PAUSE_PART: u32 = 8;
 /// How long a first attempt may take: a packet to a VM whose network is not up is lost, and the kernel would repeat it
 /// only after a second.
 const KNOCK_FIRST: Duration = Duration::from_millis(100);
+
+/// Times that one request has its VM woken: one that ends as often as it is started is not started without end.
+const WAKES_MAX: usize = 3;
 
 /// A request that can't be sent twice only takes a connection that was used so recently that the VM has hardly
 /// closed it.
@@ -73,6 +78,7 @@ pub(crate) enum Wish {
 pub(crate) struct Reach {
     limits: EdgeLimits,
     pool: Pool,
+    wakes: Wakes,
     tasks: TaskTracker,
     /// Ends all connections at once.
     cut: CancellationToken,
@@ -87,9 +93,10 @@ enum Failure {
 }
 
 impl Reach {
-    pub(crate) fn new(limits: EdgeLimits, tasks: TaskTracker, cut: CancellationToken) -> Self {
+    pub(crate) fn new(limits: EdgeLimits, waker: Arc<dyn Waker>, tasks: TaskTracker, cut: CancellationToken) -> Self {
         let pool = Pool::new(limits.pool_max_per_vm, millis(limits.pool_idle_ms));
-        Self { limits, pool, tasks, cut }
+        let wakes = Wakes::new(waker, tasks.clone(), cut.clone());
+        Self { limits, pool, wakes, tasks, cut }
     }
 
     /// Closes kept connections that are too old.
@@ -107,13 +114,34 @@ impl Reach {
         let hold = millis(self.limits.hold_ms);
         let deadline = Instant::now() + hold;
         let mut waiting = None;
+        let mut wake: Option<Outcome> = None;
+        let mut wakes = 0;
         loop {
+            if open.is_quiet() {
+                if waiting.is_none() {
+                    waiting = Some(self.wait(open)?);
+                }
+                timeout_at(deadline, open.loud()).await.map_err(|_| NOT_STARTED)?;
+            }
             let now = known.borrow_and_update().clone();
             let place = match now.route.target {
                 Target::Ready(address) => {
+                    wake = None;
                     Some(Place { vm_id: now.route.vm_id, generation: now.route.generation, address })
                 }
                 Target::Starting => None,
+                Target::Dormant => {
+                    // What was connected to it before may be gone when it is back.
+                    self.pool.forget(&now.route.vm_id, now.route.generation);
+                    if wake.is_none() && wakes == WAKES_MAX {
+                        return Err(Problem::WakeFailed("The VM ended each time that it was started."));
+                    }
+                    if wake.is_none() {
+                        wakes += 1;
+                        wake = Some(self.wakes.wake(&now.route.vm_id));
+                    }
+                    None
+                }
                 Target::Stopped => return Err(Problem::VmStopped),
             };
             // A port that has had its time to accept is not waited for.
@@ -135,8 +163,7 @@ impl Reach {
                 }
             }
             if waiting.is_none() {
-                let full = Problem::QueueFull("As many requests as may wait for a VM are waiting already.");
-                waiting = Some(open.wait(self.limits.queue_max_per_vm, self.limits.queue_max).ok_or(full)?);
+                waiting = Some(self.wait(open)?);
             }
             let watched = known.clone();
             let knock = async {
@@ -144,13 +171,17 @@ impl Reach {
                     Some(place) => self.knock(place, &watched, &now.knocking, until).await,
                     None => {
                         tokio::time::sleep_until(deadline).await;
-                        Err(Problem::VmTimeout("The VM did not start in the time that a request may wait."))
+                        Err(NOT_STARTED)
                     }
                 }
             };
             tokio::select! {
                 biased;
                 changed = known.changed() => changed.map_err(|_| Problem::HostNotFound)?,
+                woken = outcome(&mut wake) => {
+                    woken.map_err(not_woken)?;
+                    wake = None;
+                }
                 sender = knock => match (sender?, place) {
                     (sender, Some(place)) if place.is(&known.borrow()) => {
                         return Ok(Reached { sender, place, reused: false });
@@ -174,6 +205,12 @@ impl Reach {
                 reach.pool.put(place.vm_id, place.generation, sender);
             }
         });
+    }
+
+    /// A place among the requests that wait.
+    fn wait<'a>(&self, open: &'a Open) -> Result<Waiting<'a>, Problem> {
+        let full = Problem::QueueFull("As many requests as may wait for a VM are waiting already.");
+        open.wait(self.limits.queue_max_per_vm, self.limits.queue_max).ok_or(full)
     }
 
     fn kept(&self, place: &Place, wish: Wish) -> Option<Sender> {
@@ -250,7 +287,8 @@ impl Reach {
         Ok(sender)
     }
 
-    /// Ends when the route has led elsewhere for the time that open requests have to end.
+    /// Ends when the route has led elsewhere for the time that open requests have to end. A VM that only slept is back
+    /// before that.
     pub(crate) fn left(
         &self,
         place: Place,
@@ -259,9 +297,34 @@ impl Reach {
         let drain = millis(self.limits.drain_ms);
         async move {
             // An error says that the label was removed.
-            let _ = known.wait_for(|known| !place.is(known)).await;
+            while known.wait_for(|known| !place.is(known)).await.is_ok() {
+                match timeout(drain, known.wait_for(|known| place.is(known))).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => break,
+                    Err(_) => return,
+                }
+            }
             sleep(drain).await;
         }
+    }
+}
+
+const NOT_STARTED: Problem = Problem::VmTimeout("The VM did not start in the time that a request may wait.");
+
+/// The end of a wake, where one goes on.
+async fn outcome(wake: &mut Option<Outcome>) -> Result<(), WakeFailure> {
+    let Some(wake) = wake else { return std::future::pending().await };
+    match wake.wait_for(Option::is_some).await {
+        Ok(woken) => woken.unwrap_or(Err(WakeFailure::Failed)),
+        Err(_) => Err(WakeFailure::Failed),
+    }
+}
+
+fn not_woken(failure: WakeFailure) -> Problem {
+    match failure {
+        WakeFailure::Stopped => Problem::VmStopped,
+        WakeFailure::NoRoom => Problem::WakeFailed("No host has room for the VM at present."),
+        WakeFailure::Failed => Problem::WakeFailed("The VM did not come up."),
     }
 }
 

@@ -7,12 +7,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cakework_core::id::{Generation, HostLabel, VmId};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::flight::Flight;
+use crate::flight::{Flight, Quiet};
 
 /// Removed routes that are remembered, so that an older message does not bring one back.
 const TOMBSTONES_MAX: usize = 4096;
@@ -24,7 +25,9 @@ pub enum Target {
     Starting,
     /// Its sandbox runs. The port accepts now or soon.
     Ready(SocketAddr),
-    /// It is not running, and nobody is starting it.
+    /// It stands still or sleeps: a request has it started or woken.
+    Dormant,
+    /// It is not running, and no request starts it.
     Stopped,
 }
 
@@ -126,11 +129,13 @@ impl RouteTable {
     /// Forgets `label`, unless its route is newer than `seq`. Requests that wait for it are answered with 404.
     pub fn remove(&self, label: &HostLabel, seq: u64) {
         let mut routes = self.routes();
-        let Some(order) = routes.live.get(label).map(|known| known.borrow().route.order()) else { return };
+        let Some(known) = routes.live.get(label).map(|known| known.borrow().route.clone()) else { return };
+        let order = known.order();
         if order.1 > seq {
             return;
         }
         routes.live.remove(label);
+        self.shared.flight.forget(&known.vm_id);
         if routes.removed.insert(label.clone(), (order.0, seq)).is_none() {
             routes.removed_order.push_back(label.clone());
         }
@@ -154,6 +159,26 @@ impl RouteTable {
     /// Requests and WebSockets of a VM that are open now, those that wait for it included.
     pub fn in_flight(&self, vm_id: &VmId) -> usize {
         self.shared.flight.open(vm_id)
+    }
+
+    /// Requests that wait for their VMs now.
+    pub fn waiting(&self) -> usize {
+        self.shared.flight.waiting()
+    }
+
+    /// How long the VM of `label` has been reachable with no request or WebSocket open; `None` while one is, or while it
+    /// can't be reached.
+    pub fn idle_for(&self, label: &HostLabel) -> Option<Duration> {
+        let known = self.routes().live.get(label)?.borrow().clone();
+        let Target::Ready(_) = known.route.target else { return None };
+        let since = self.shared.flight.idle_since(&known.route.vm_id)?;
+        Some(since.map_or(known.since, |since| since.max(known.since)).elapsed())
+    }
+
+    /// Makes new requests of a VM wait until the answer is dropped, so that it can be put to sleep under none. `None`
+    /// while a request or WebSocket is open, or the VM is quiet already.
+    pub fn quiet(&self, vm_id: &VmId) -> Option<Quiet> {
+        self.shared.flight.quiet(vm_id)
     }
 
     /// The route of `label`, to look at and to wait on. It closes when the label is removed.
@@ -231,6 +256,34 @@ mod tests {
         }
         let routes = table.routes();
         assert_eq!((routes.removed.len(), routes.removed_order.len()), (TOMBSTONES_MAX, TOMBSTONES_MAX));
+    }
+
+    #[test]
+    fn idleness_counts_from_the_last_request_or_from_the_start() {
+        let table = RouteTable::new();
+        let begin = Instant::now();
+        let idle = || table.idle_for(&label(1));
+        // An idleness that began after this moment.
+        let since = |moment: Instant| idle().is_some_and(|idle| Instant::now() - idle >= moment);
+        table.apply(label(1), route(1, 1, Target::Starting));
+        assert_eq!(idle(), None, "it does not run");
+        table.apply(label(1), route(1, 2, ready()));
+        assert!(since(begin));
+        let vm_id = route(1, 2, ready()).vm_id;
+        let open = table.flight().begin(&vm_id, 1).expect("none is open");
+        assert_eq!(idle(), None, "a request is open");
+        assert!(table.quiet(&vm_id).is_none());
+        let ended = Instant::now();
+        drop(open);
+        assert!(since(ended));
+        // It slept and woke: the time before does not count.
+        table.apply(label(1), route(1, 3, Target::Dormant));
+        let woken = Instant::now();
+        assert_eq!(idle(), None, "it sleeps");
+        table.apply(label(1), route(1, 4, ready()));
+        assert!(since(woken));
+        table.remove(&label(1), 5);
+        assert!(table.flight().is_empty(), "what it counted goes with the route");
     }
 
     #[test]

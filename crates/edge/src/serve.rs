@@ -18,7 +18,7 @@ use crate::config::{EdgeLimits, millis};
 use crate::idle::IdleStream;
 use crate::proxy::Proxy;
 use crate::reach::Reach;
-use crate::{EdgeConfig, RouteTable};
+use crate::{EdgeConfig, RouteTable, Waker};
 
 /// How often kept connections are looked through, at least and at most.
 const SWEEP_MIN: Duration = Duration::from_millis(100);
@@ -34,7 +34,7 @@ impl EdgeLimits {
     }
 }
 
-/// Serves until `shutdown`; then accepts no more, gives open requests `drain_ms` to end, and cuts what is left.
+/// Serves until `shutdown`, with `waker` for VMs that do not run; then accepts no more, gives open requests `drain_ms` to end, and cuts what is left.
 ///
 /// # Errors
 /// None today: failures to accept pass.
@@ -42,15 +42,16 @@ pub async fn serve(
     listener: TcpListener,
     routes: RouteTable,
     config: EdgeConfig,
+    waker: Arc<dyn Waker>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let limits = config.limits.clone();
     let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
-    // Connections to VMs, which are kept for the next request: an end does not wait for them.
+    // Connections to VMs, which are kept for the next request, and wakes: an end does not wait for them.
     let to_vms = TaskTracker::new();
     // However this future ends, also by being dropped, nothing of it goes on.
     let _cut_at_end = cut.clone().drop_guard();
-    let reach = Arc::new(Reach::new(limits.clone(), to_vms.clone(), cut.clone()));
+    let reach = Arc::new(Reach::new(limits.clone(), waker, to_vms.clone(), cut.clone()));
     let proxy = Arc::new(Proxy {
         config,
         routes,

@@ -10,6 +10,7 @@ use cakework_edge::{Route, RouteTable, Target};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::now_ms;
 use crate::config::ServerConfig;
@@ -21,9 +22,10 @@ use crate::reconcile::webhooks_send::Courier;
 use crate::routes::upload::Uploads;
 use crate::seal::Sealer;
 use crate::store::build_changes::BuildFacts;
-use crate::store::vm_changes::Facts;
+use crate::store::vm_changes::{Facts, Taken};
 use crate::store::vms::Vm;
 use crate::store::{Store, StoreError};
+use crate::turns::Turns;
 
 /// Requests that are served at once.
 const REQUESTS_MAX: usize = 1024;
@@ -50,6 +52,10 @@ pub(crate) struct App {
     /// Reads which images a Dockerfile needs.
     pub(crate) planner: Planner,
     pub(crate) followers: Places,
+    /// Who asks a host to wake a VM.
+    pub(crate) waking: Turns,
+    /// What goes on without anybody who waits for it.
+    pub(crate) tasks: TaskTracker,
     /// The process ends: whoever follows something is let go.
     pub(crate) closing: CancellationToken,
     /// What the edge knows: filled from the store, and only from there.
@@ -92,6 +98,8 @@ impl App {
             contexts,
             planner: needs_of,
             followers: Places::new(FOLLOWERS_MAX, FOLLOWERS_OF_ACCOUNT_MAX),
+            waking: Turns::default(),
+            tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             pokes: Pokes::default(),
             changes: watch::Sender::new(0),
@@ -107,15 +115,31 @@ impl App {
         facts: Facts,
     ) -> Result<Option<VmState>, StoreError> {
         let next = self.store.apply(id, generation, event, &facts, now_ms()).await?;
-        if let Some(state) = next {
-            tracing::info!(vm = %id, state = state.as_str(), "vm");
-            self.pokes.follow.notify_one();
-            self.pokes.webhooks.notify_one();
-            if matches!(state, VmState::Stopping | VmState::Destroying) {
-                self.pokes.vms.notify_one();
-            }
-        }
+        self.tell(id, next);
         Ok(next)
+    }
+
+    /// Records that a host has a VM and what it said of it, and wakes who waits for the change. See [`Store::confirm`].
+    pub(crate) async fn confirm(
+        &self,
+        taken: &Taken<'_>,
+        said: Option<(VmEvent, Facts)>,
+    ) -> Result<(bool, Option<VmState>), StoreError> {
+        let (is_confirmed, next) = self.store.confirm(taken, said, now_ms()).await?;
+        self.tell(taken.id, next);
+        Ok((is_confirmed, next))
+    }
+
+    /// Wakes who works on a VM's new state.
+    fn tell(&self, id: &VmId, next: Option<VmState>) {
+        let Some(state) = next else { return };
+        tracing::info!(vm = %id, state = state.as_str(), "vm");
+        self.pokes.follow.notify_one();
+        self.pokes.webhooks.notify_one();
+        // What stands still may have to be held anew.
+        if matches!(state, VmState::Stopping | VmState::Stopped | VmState::Destroying) {
+            self.pokes.vms.notify_one();
+        }
     }
 
     /// Applies an event to a build. See [`Store::apply_build`].

@@ -10,13 +10,16 @@ use cakework_core::id::{BuildId, Generation, HostId, VmId};
 use cakework_wire::build::{ContextKept, PutBuild, PutBuildAnswer};
 use cakework_wire::host::{
     Accepted, AgentProblem, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL, PROTOCOL_HEADER, PullImage,
-    PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, WatchPage,
+    PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm, VmReport, WAKE_WAIT_MAX_MS, WakeVm,
+    WatchPage,
 };
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 
 /// For verbs that the agent answers from memory or one write to its disk.
 const SHORT: Duration = Duration::from_secs(4);
+/// For a VM's memory to stand still.
+const SLEEP: Duration = Duration::from_secs(10);
 /// For a page of logs.
 const LOGS: Duration = Duration::from_secs(20);
 /// For manifest and config from a registry.
@@ -77,20 +80,36 @@ impl HostClient {
         call(self.request(Method::GET, &path), wait + WATCH_MARGIN).await
     }
 
-    /// Wants a VM to be on `host`.
+    /// Wants a VM to be on `host`. Takes as long as the wish says that the answer may wait.
     pub(crate) async fn put_vm(&self, host: &HostId, id: &VmId, vm: &PutVm) -> Result<Reply<PutVmAnswer>, HostError> {
-        of(host, call(self.request(Method::PUT, &format!("vms/{id}")).json(vm), SHORT).await?)
+        let wait = Duration::from_millis(vm.cached.as_ref().map_or(0, |cached| cached.wait_ms));
+        of(host, call(self.request(Method::PUT, &format!("vms/{id}")).json(vm), SHORT + wait).await?)
     }
 
-    /// Wants a VM to end with grace.
-    pub(crate) async fn stop_vm(
+    /// Wants a VM, or the run of a cached one, to end: with grace, or now.
+    pub(crate) async fn stop_vm(&self, host: &HostId, id: &VmId, end: &EndVm) -> Result<Reply<Accepted>, HostError> {
+        of(host, call(self.request(Method::POST, &format!("vms/{id}/stop")).json(end), SHORT).await?)
+    }
+
+    /// Wants a running VM to sleep.
+    pub(crate) async fn sleep_vm(
+        &self,
+        host: &HostId,
+        id: &VmId,
+        sleep: &SleepVm,
+    ) -> Result<Reply<SleepAnswer>, HostError> {
+        of(host, call(self.request(Method::POST, &format!("vms/{id}/sleep")).json(sleep), SLEEP).await?)
+    }
+
+    /// Wants a sleeping VM to go on; answers where it is then.
+    pub(crate) async fn wake_vm(
         &self,
         host: &HostId,
         id: &VmId,
         generation: Generation,
-    ) -> Result<Reply<Accepted>, HostError> {
-        let request = self.request(Method::POST, &format!("vms/{id}/stop")).json(&EndVm { generation, now: false });
-        of(host, call(request, SHORT).await?)
+    ) -> Result<Reply<VmReport>, HostError> {
+        let request = self.request(Method::POST, &format!("vms/{id}/wake")).json(&WakeVm { generation });
+        of(host, call(request, SHORT + Duration::from_millis(WAKE_WAIT_MAX_MS)).await?)
     }
 
     /// Wants a VM to be gone.

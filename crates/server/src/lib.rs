@@ -20,6 +20,7 @@ mod serve;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use config::{AccountLimits, BuildRules, ServerConfig};
 pub use serve::run;

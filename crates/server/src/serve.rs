@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::config::ServerConfig;
+use crate::ops::cached::run::Wakes;
 use crate::seal::Sealer;
 use crate::store::Store;
 use crate::{keys, reconcile, routes};
@@ -53,6 +54,7 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
     working.spawn(reconcile::follow::run(Arc::clone(&app), seq, reconcilers.clone()));
     working.spawn(reconcile::watch::run(Arc::clone(&app), reconcilers.clone()));
     working.spawn(reconcile::vms::run(Arc::clone(&app), reconcilers.clone()));
+    working.spawn(reconcile::idle::run(Arc::clone(&app), reconcilers.clone()));
     working.spawn(reconcile::images::run(Arc::clone(&app), reconcilers.clone()));
     working.spawn(reconcile::builds::run(Arc::clone(&app), reconcilers.clone()));
     working.spawn(reconcile::webhooks::run(Arc::clone(&app), reconcilers.clone()));
@@ -66,10 +68,10 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
             server.await.context("the API stopped")
         });
     }
-    let (token, table) = (shutdown.clone(), app.routes.clone());
-    serving.spawn(
-        async move { cakework_edge::serve(edge_listener, table, edge, token).await.context("the edge stopped") },
-    );
+    let (token, table, waker) = (shutdown.clone(), app.routes.clone(), Arc::new(Wakes(Arc::clone(&app))));
+    serving.spawn(async move {
+        cakework_edge::serve(edge_listener, table, edge, waker, token).await.context("the edge stopped")
+    });
     let (token, router) = (shutdown.clone(), keys::admin::router(store.clone()));
     serving.spawn(async move {
         let server = axum::serve(admin_listener, router).with_graceful_shutdown(token.cancelled_owned());
@@ -91,6 +93,8 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
     reconcilers.cancel();
     let _ = tokio::time::timeout(DRAIN, async { while working.join_next().await.is_some() {} }).await;
     working.shutdown().await;
+    app.tasks.close();
+    let _ = tokio::time::timeout(DRAIN, app.tasks.wait()).await;
     store.close().await;
     ended
 }

@@ -9,3 +9,4 @@ mod routing;
 mod smuggling;
 mod support;
 mod upgrade;
+mod waking;

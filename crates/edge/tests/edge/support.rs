@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cakework_core::id::{Generation, HostLabel, VmId};
-use cakework_edge::{EdgeConfig, EdgeLimits, Route, RouteTable, Target};
+use cakework_edge::{EdgeConfig, EdgeLimits, Route, RouteTable, Target, WakeFailure, Waker, Waking};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -45,13 +45,26 @@ pub struct Edge {
     pub served: AbortOnDropHandle<std::io::Result<()>>,
 }
 
+/// Wakes nothing: for VMs that are not dormant.
+struct NoWaker;
+
+impl Waker for NoWaker {
+    fn wake(&self, _: &VmId) -> Waking {
+        Box::pin(async { Err(WakeFailure::Failed) })
+    }
+}
+
 impl Edge {
     pub async fn start(limits: EdgeLimits) -> Self {
+        Self::start_with(limits, RouteTable::new(), Arc::new(NoWaker)).await
+    }
+
+    pub async fn start_with(limits: EdgeLimits, routes: RouteTable, waker: Arc<dyn Waker>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (routes, shutdown) = (RouteTable::new(), CancellationToken::new());
+        let shutdown = CancellationToken::new();
         let config = EdgeConfig { base_domain: DOMAIN.to_owned(), limits };
-        let served = tokio::spawn(cakework_edge::serve(listener, routes.clone(), config, shutdown.clone()));
+        let served = tokio::spawn(cakework_edge::serve(listener, routes.clone(), config, waker, shutdown.clone()));
         Self { address, routes, shutdown, served: AbortOnDropHandle::new(served) }
     }
 

@@ -1,6 +1,7 @@
 //! Operations: authorization, rules, transactions. They know neither HTTP nor SQL.
 
 pub(crate) mod builds;
+pub(crate) mod cached;
 pub(crate) mod follow;
 pub(crate) mod images;
 pub(crate) mod logs;

@@ -1,4 +1,4 @@
-//! VMs: start, look, list, wait, stop.
+//! VMs: start, look, list, wait, stop. What only cached ones have is in [`super::cached`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use cakework_api::problem::ErrorCode;
 use cakework_api::time::rfc3339;
 use cakework_api::vm::{StartVm, Vm as ApiVm, VmList, VmState as ApiState};
 use cakework_core::id::{HostLabel, ImageId, VmId};
-use cakework_core::lifecycle::{Exit, ExitReason, VmEvent, VmState};
+use cakework_core::lifecycle::{Exit, ExitReason, VmEvent, VmKind, VmState};
 use cakework_core::limit;
 use cakework_core::spec::VmSpec;
 
@@ -24,30 +24,34 @@ use crate::store::images::{Image, ImageState};
 use crate::store::vm_changes::Facts;
 use crate::store::vms::{NewVm, Vm, VmFilter};
 
-/// Time that the reconciler leaves a new VM to the request that makes it.
-const START_LEASE_MS: u64 = 10_000;
+/// Time that the reconciler leaves a VM that is to be placed to the request that asked for it.
+pub(super) const START_LEASE_MS: u64 = 10_000;
 /// Time between two attempts of a start to place its VM.
-const PLACE_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PLACE_PAUSE: Duration = Duration::from_millis(50);
+/// Longest time that a host's answer to a placement waits for the VM to run.
+const PLACE_WAIT: Duration = Duration::from_secs(5);
 /// Longest time that a stop waits for the end.
-const STOP_WAIT: Duration = Duration::from_secs(15);
+pub(super) const STOP_WAIT: Duration = Duration::from_secs(15);
 /// Longest `timeout` of a wait: the published client gives up after 60 s.
 pub(crate) const WAIT_MAX_SECS: u64 = 55;
 
 /// Starts a VM.
 pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Result<ApiVm, ApiError> {
-    let image_id = request.image_id.clone();
-    let new = describe(app, caller, request)?;
-    let image = image_of(app, caller, &image_id).await?;
-    if image.state == ImageState::Failed {
-        let why = image.error.map(|error| error.message).unwrap_or_default();
-        return Err(ApiError::new(ErrorCode::ImageFailed, format!("The image {image_id} failed: {why}")));
-    }
-    let new = NewVm { image: image.id, spec: VmSpec { image_digest: image.digest, ..new.spec }, ..new };
-    if let Err(detail) = app.store.insert_vm(&new, &app.config.limits).await? {
+    let end = Instant::now() + app.start_wait;
+    let new = describe(app, caller, request).await?;
+    make(app, &new, end).await?;
+    let left = end.saturating_duration_since(Instant::now());
+    let vm = app.wait_vm(&new.id, left, |vm| vm.state != VmState::Created).await?;
+    vm.map(|vm| view(app, vm)).ok_or_else(|| unknown(&new.id))
+}
+
+/// Puts a new VM on record and on a host, which is tried until `end`. A refusal leaves nothing behind; where the host does
+/// not answer, the reconciler goes on.
+pub(super) async fn make(app: &App, new: &NewVm, end: Instant) -> Result<(), ApiError> {
+    if let Err(detail) = app.store.insert_vm(new, &app.config.limits).await? {
         return Err(ApiError::new(ErrorCode::QuotaExceeded, format!("Over a limit: {detail}.")));
     }
     app.pokes.follow.notify_one();
-    let end = Instant::now() + app.start_wait;
     match place_by(app, &new.id, end).await {
         Ok(Placed::Refused(refusal)) => {
             app.store.forget(&new.id).await?;
@@ -63,15 +67,14 @@ pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Resul
         // The record stands: the reconciler places it.
         Err(error) => tracing::error!(vm = %new.id, error = ?error, "the VM was not placed"),
     }
-    let left = end.saturating_duration_since(Instant::now());
-    let vm = app.wait_vm(&new.id, left, |vm| vm.state != VmState::Created).await?;
-    vm.map(|vm| view(app, vm)).ok_or_else(|| unknown(&new.id))
+    Ok(())
 }
 
 /// Tries to place a VM until a host has said yes or no, or `end` comes: only a caller who still waits can be told no.
-async fn place_by(app: &App, id: &VmId, end: Instant) -> anyhow::Result<Placed> {
+pub(super) async fn place_by(app: &App, id: &VmId, end: Instant) -> anyhow::Result<Placed> {
     loop {
-        match place(app, id).await? {
+        let wait = end.saturating_duration_since(Instant::now()).min(PLACE_WAIT);
+        match place(app, id, wait).await? {
             Placed::Unsure(why) if Instant::now() + PLACE_PAUSE < end => {
                 tracing::debug!(vm = %id, why, "the VM's placement is tried again");
                 tokio::time::sleep(PLACE_PAUSE).await;
@@ -94,7 +97,7 @@ pub(crate) async fn list(app: &App, caller: &Caller, filter: VmFilter, limit: us
     Ok(VmList { vms, pagination: page.next.map(|next| next.write()) })
 }
 
-/// Waits until a VM is in `state` or beyond it; answers it as it is then, or when the time is up.
+/// Waits until a VM is in `state`, or beyond it; answers it as it is then, or when the time is up.
 pub(crate) async fn wait(
     app: &App,
     caller: &Caller,
@@ -103,11 +106,19 @@ pub(crate) async fn wait(
     longest: Duration,
 ) -> Result<ApiVm, ApiError> {
     find(app, caller, id).await?;
-    let vm = app.wait_vm(id, longest, |vm| ApiState::from(vm.state) >= state).await?;
+    let is_there = |vm: &Vm| match vm.kind() {
+        VmKind::Once => ApiState::from(vm.state) >= state,
+        // It goes round: only its end is beyond every state, and an end that goes on is none.
+        VmKind::Cached => {
+            let is_at_rest = !matches!(vm.state, VmState::Stopping | VmState::Destroying);
+            vm.state == VmState::Destroyed || (is_at_rest && ApiState::from(vm.state) == state)
+        }
+    };
+    let vm = app.wait_vm(id, longest, is_there).await?;
     vm.map(|vm| view(app, vm)).ok_or_else(|| unknown(id))
 }
 
-/// Asks for a VM's end and waits a while for it. One that is over is left as it is.
+/// Asks for the end of a VM, or of a cached one's run, and waits a while for it. One that is over is left as it is.
 pub(crate) async fn stop(app: &App, caller: &Caller, id: &VmId) -> Result<(), ApiError> {
     // The placement may move on between reading and writing; then the record is read again.
     const TRIES: u32 = 5;
@@ -121,7 +132,7 @@ pub(crate) async fn stop(app: &App, caller: &Caller, id: &VmId) -> Result<(), Ap
             break;
         }
     }
-    app.wait_vm(id, STOP_WAIT, |vm| vm.state == VmState::Destroyed).await?;
+    app.wait_vm(id, STOP_WAIT, |vm| matches!(vm.state, VmState::Stopped | VmState::Destroyed)).await?;
     Ok(())
 }
 
@@ -143,8 +154,20 @@ async fn image_of(app: &App, caller: &Caller, id: &str) -> Result<Image, ApiErro
     image.filter(|image| caller.sees(image.tenant.as_deref())).ok_or_else(unknown)
 }
 
-/// The record of a VM that a request describes, checked; its image is still to be found.
-fn describe(app: &App, caller: &Caller, request: StartVm) -> Result<NewVm, ApiError> {
+/// The record of a VM that a request describes, checked.
+pub(super) async fn describe(app: &App, caller: &Caller, request: StartVm) -> Result<NewVm, ApiError> {
+    let image_id = request.image_id.clone();
+    let new = check(app, caller, request)?;
+    let image = image_of(app, caller, &image_id).await?;
+    if image.state == ImageState::Failed {
+        let why = image.error.map(|error| error.message).unwrap_or_default();
+        return Err(ApiError::new(ErrorCode::ImageFailed, format!("The image {image_id} failed: {why}")));
+    }
+    Ok(NewVm { image: image.id, spec: VmSpec { image_digest: image.digest, ..new.spec }, ..new })
+}
+
+/// The same with the image still to be found.
+fn check(app: &App, caller: &Caller, request: StartVm) -> Result<NewVm, ApiError> {
     let within = validate::number::<u32>;
     let whole = |field, value: Option<i64>, range| value.map(|value| within(field, value, range)).transpose();
     let cpu = whole("cpu", request.cpu, limit::CPU_MIN..=limit::CPU_MAX)?;
@@ -185,10 +208,11 @@ fn describe(app: &App, caller: &Caller, request: StartVm) -> Result<NewVm, ApiEr
         deadline_ms: now_ms + app.config.start_timeout_secs * 1000 + START_MARGIN_MS,
         due_ms: now_ms + START_LEASE_MS,
         now_ms,
+        cached: None,
     })
 }
 
-fn refused(refusal: Refusal) -> ApiError {
+pub(super) fn refused(refusal: Refusal) -> ApiError {
     match refusal {
         Refusal::Full { shortage, free } => {
             let (memory, cpu, disk) = (free.memory_mib, free.cpu_milli / 1000, free.disk_mib);
@@ -203,10 +227,16 @@ fn refused(refusal: Refusal) -> ApiError {
 }
 
 /// The API's words for a VM.
-fn view(app: &App, vm: Vm) -> ApiVm {
+pub(super) fn view(app: &App, vm: Vm) -> ApiVm {
     let hostname = format!("{}.{}", vm.label, app.config.base_domain);
     let url = vm.spec.port.map(|_| app.config.url_of(&hostname));
+    let cached = vm.cached.as_ref();
     ApiVm {
+        start: cached.and_then(|cached| cached.start.clone()).map(Into::into),
+        sleep: cached.and_then(|cached| cached.sleep).map(Into::into),
+        idle_timeout_seconds: cached.and_then(|cached| cached.idle_timeout_ms).map(|ms| ms / 1000),
+        auto_start: cached.map(|cached| cached.auto_start),
+        prewarm: cached.map(|cached| cached.prewarm.into()),
         id: vm.id.to_string(),
         cpu: vm.spec.cpu,
         memory: vm.spec.memory_mib,

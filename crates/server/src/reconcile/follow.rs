@@ -2,6 +2,7 @@
 //! another api process made are seen within a second.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cakework_core::lifecycle::VmState;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Shared};
 use crate::clock::now_ms;
+use crate::ops::cached::run;
 use crate::store::vms::Vm;
 
 const BATCH: u32 = 512;
@@ -41,38 +43,57 @@ pub(crate) async fn run(app: Shared, mut seq: u64, shutdown: CancellationToken) 
 }
 
 /// Fills the table; answers the number to follow from.
-pub(crate) async fn fill(app: &App) -> anyhow::Result<u64> {
+pub(crate) async fn fill(app: &Shared) -> anyhow::Result<u64> {
     let mut seq = app.store.routes_start(now_ms().saturating_sub(ENDED_SHOWN_MS)).await?;
     follow(app, &mut seq).await?;
     Ok(seq)
 }
 
-async fn follow(app: &App, seq: &mut u64) -> anyhow::Result<()> {
+async fn follow(app: &Shared, seq: &mut u64) -> anyhow::Result<()> {
     loop {
         let vms = app.store.vms_after(*seq, BATCH).await?;
         let Some(last) = vms.last() else { return Ok(()) };
         *seq = last.seq;
         let oldest_ms = now_ms().saturating_sub(ENDED_SHOWN_MS);
         for vm in vms.into_iter().filter(|vm| vm.state != VmState::Destroyed || vm.updated_ms >= oldest_ms) {
-            let target = target(&vm);
-            // A VM without a port has a name that leads nowhere.
-            if let Some(target) = target {
-                let route = Route { vm_id: vm.id, generation: vm.generation, seq: vm.seq, target };
-                app.routes.apply(vm.label, route);
+            lead(app, &vm);
+            // Another process put it to sleep under a request that is open here.
+            if is_asleep(&vm) && app.routes.in_flight(&vm.id) > 0 {
+                app.tasks.spawn(run::wake(Arc::clone(app), vm.id));
             }
         }
         app.changes.send_replace(*seq);
     }
 }
 
+/// Tells the edge where a VM's hostname leads. One without a port has a name that leads nowhere.
+pub(crate) fn lead(app: &App, vm: &Vm) {
+    if let Some(target) = target(vm) {
+        let route = Route { vm_id: vm.id.clone(), generation: vm.generation, seq: vm.seq, target };
+        app.routes.apply(vm.label.clone(), route);
+    }
+}
+
 fn target(vm: &Vm) -> Option<Target> {
     let port = vm.spec.port?;
+    // What a request finds that would have to start or wake it.
+    let at_rest = match &vm.cached {
+        Some(cached) if cached.auto_start => Target::Dormant,
+        Some(_) | None => Target::Stopped,
+    };
     Some(match (vm.state, vm.address) {
         (VmState::Created, _) => Target::Starting,
+        (VmState::Started, _) if is_asleep(vm) => at_rest,
         (VmState::Started, Some(address)) => Target::Ready(SocketAddr::from((address, port))),
         (VmState::Started, None) => Target::Starting,
-        (VmState::Stopping | VmState::Stopped | VmState::Destroying | VmState::Destroyed, _) => Target::Stopped,
+        // A request that comes while a run ends begins the next.
+        (VmState::Stopping | VmState::Stopped, _) => at_rest,
+        (VmState::Destroying | VmState::Destroyed, _) => Target::Stopped,
     })
+}
+
+fn is_asleep(vm: &Vm) -> bool {
+    vm.state == VmState::Started && !vm.is_awake()
 }
 
 /// Forgets hostnames whose VMs are over for long.

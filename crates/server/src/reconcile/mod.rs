@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  watch   host's reports ──> record        (list + watch; a new incarnation ends what the old one had)
-//!  vms     record's wishes ──> host         (place, stop, destroy; deadlines)
+//!  vms     record's wishes ──> host         (hold, place, stop, destroy; deadlines)
+//!  idle    record's wishes ──> host         (sleep)
 //!  images  record's wishes ──> host         (pull)
 //!  builds  record's wishes ──> host         (turns, placement, cancellation; deadlines)
 //!  webhooks  events of the record ──> the builders' endpoints
@@ -14,7 +15,9 @@
 mod build_wish;
 pub(crate) mod builds;
 pub(crate) mod follow;
+pub(crate) mod idle;
 pub(crate) mod images;
+pub(crate) mod observe;
 pub(crate) mod place;
 pub(crate) mod vms;
 pub(crate) mod watch;

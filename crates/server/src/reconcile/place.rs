@@ -1,19 +1,24 @@
 //! Placing a VM: the host is recorded before it is asked, and only the host itself admits.
 //!
 //! The call is made again as often as it takes: on one (VM, generation) it is idempotent. Only an answer that nothing
-//! was taken lets the next host be asked.
+//! was taken lets the next host be asked. A cached VM is placed once to be held, and again for each of its runs, then on
+//! the host that holds it.
+
+use std::time::Duration;
 
 use cakework_core::admission::{Amounts, Shortage, admit};
-use cakework_core::id::{HostId, Incarnation, VmId};
-use cakework_core::isolation::Isolation;
+use cakework_core::cached::CachedSpec;
+use cakework_core::id::{HostId, VmId};
 use cakework_core::lifecycle::VmState;
 use cakework_core::placement::{HostView, candidates};
-use cakework_wire::host::{AgentProblem, HostStatus, ProblemCode, PutVm, PutVmAnswer, Reply};
+use cakework_wire::host::{AgentProblem, HostStatus, ProblemCode, PutCached, PutVm, PutVmAnswer, Reply, VmObservation};
 
+use super::observe::said;
 use super::{START_MARGIN_MS, env_place};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::host::HostError;
+use crate::store::vm_changes::Taken;
 use crate::store::vms::Vm;
 
 /// What became of an attempt.
@@ -53,29 +58,44 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// Places a VM that is wanted and that no host has confirmed.
-pub(crate) async fn place(app: &App, id: &VmId) -> anyhow::Result<Placed> {
-    let Some(mut vm) = app.store.any_vm(id).await? else { return Ok(Placed::Elsewhere) };
-    if vm.state != VmState::Created || vm.incarnation.is_some() {
-        return Ok(Placed::Elsewhere);
+/// Places a VM that is wanted and that no host has confirmed. The host's answer may wait for a cached one to run, for as
+/// long as `wait`.
+pub(crate) async fn place(app: &App, id: &VmId, wait: Duration) -> anyhow::Result<Placed> {
+    match app.store.any_vm(id).await? {
+        Some(vm) => place_vm(app, vm, wait).await,
+        None => Ok(Placed::Elsewhere),
     }
-    let status = match app.host.status().await {
-        Ok(status) => status,
-        Err(error) => return Ok(Placed::Unsure(error.to_string())),
-    };
-    if app.store.incarnation(&status.host_id).await?.is_none() {
-        app.store.insert_host(&status.host_id, &status.incarnation, now_ms()).await?;
+}
+
+/// The same for a VM whose record was just read.
+pub(crate) async fn place_vm(app: &App, mut vm: Vm, wait: Duration) -> anyhow::Result<Placed> {
+    let is_wanted = vm.state == VmState::Created || (vm.state == VmState::Stopped && vm.cached.is_some());
+    if !is_wanted || vm.incarnation.is_some() {
+        return Ok(Placed::Elsewhere);
     }
     if image_is_on_its_way(app, &vm).await? {
         return Ok(Placed::Unsure("the host was not asked for the image yet".to_owned()));
     }
     // A host that was asked before may have it: nobody else is asked until that host has answered.
-    let hosts = match &vm.host {
-        Some(host) => vec![host.clone()],
-        None => match choose(&vm, &status) {
-            Ok(hosts) => hosts,
-            Err(refusal) => return Ok(Placed::Refused(refusal)),
-        },
+    let (hosts, isolation) = match (&vm.host, vm.isolation) {
+        (Some(host), Some(isolation)) => (vec![host.clone()], Some(isolation)),
+        (host, _) => {
+            let status = match app.host.status().await {
+                Ok(status) => status,
+                Err(error) => return Ok(Placed::Unsure(error.to_string())),
+            };
+            if app.store.incarnation(&status.host_id).await?.is_none() {
+                app.store.insert_host(&status.host_id, &status.incarnation, now_ms()).await?;
+            }
+            let hosts = match host {
+                Some(host) => vec![host.clone()],
+                None => match choose(&vm, &status) {
+                    Ok(hosts) => hosts,
+                    Err(refusal) => return Ok(Placed::Refused(refusal)),
+                },
+            };
+            (hosts, status.body.isolation)
+        }
     };
     let mut last = Refusal::Draining;
     for host in hosts {
@@ -86,7 +106,7 @@ pub(crate) async fn place(app: &App, id: &VmId) -> anyhow::Result<Placed> {
             vm.generation = vm.generation.next();
             vm.host = Some(host.clone());
         }
-        let reply = match app.host.put_vm(&host, id, &wish(app, &vm)?).await {
+        let reply = match app.host.put_vm(&host, &vm.id, &wish(app, &vm, wait)?).await {
             Ok(reply) => reply,
             Err(HostError::Problem(problem)) => {
                 last = Refusal::Problem(problem);
@@ -95,8 +115,10 @@ pub(crate) async fn place(app: &App, id: &VmId) -> anyhow::Result<Placed> {
             Err(HostError::Away(why)) => return Ok(Placed::Unsure(why)),
         };
         last = match reply.body {
-            PutVmAnswer::Admitted { .. } | PutVmAnswer::Already { .. } => {
-                return confirm(app, &vm, &host, &reply.incarnation, status.body.isolation).await;
+            PutVmAnswer::Admitted { now } | PutVmAnswer::Already { now } => {
+                let (id, generation, incarnation) = (&vm.id, vm.generation, &reply.incarnation);
+                let taken = Taken { id, generation, host: &host, incarnation, isolation };
+                return confirm(app, &taken, now).await;
             }
             PutVmAnswer::StaleGeneration { highest } => {
                 let message = format!("the host knows the VM's placement {highest} already");
@@ -126,20 +148,19 @@ async fn image_is_on_its_way(app: &App, vm: &Vm) -> anyhow::Result<bool> {
     Ok(unknown)
 }
 
-/// Records that the host has the VM. A life of the host that the watch has not seen yet can't be recorded: the VM is
-/// asked for again when it has.
-async fn confirm(
-    app: &App,
-    vm: &Vm,
-    host: &HostId,
-    incarnation: &Incarnation,
-    isolation: Option<Isolation>,
-) -> anyhow::Result<Placed> {
-    if app.store.confirm(&vm.id, vm.generation, host, incarnation, isolation).await? {
+/// Records that the host has the VM, and where it is if the host said so. A life of the host that the watch has not seen
+/// yet can't be recorded: the VM is asked for again when it has.
+async fn confirm(app: &App, taken: &Taken<'_>, now: Option<VmObservation>) -> anyhow::Result<Placed> {
+    let (is_confirmed, _) = app.confirm(taken, now.as_ref().and_then(said)).await?;
+    if is_confirmed {
         return Ok(Placed::Taken);
     }
-    let now = app.store.any_vm(&vm.id).await?;
-    let waits = now.is_some_and(|now| now.state == VmState::Created && now.incarnation.is_none());
+    let now = app.store.any_vm(taken.id).await?;
+    let waits = now.is_some_and(|now| {
+        matches!(now.state, VmState::Created | VmState::Stopped)
+            && now.generation == taken.generation
+            && now.incarnation.is_none()
+    });
     Ok(if waits { Placed::Unsure("the host has just restarted".to_owned()) } else { Placed::Elsewhere })
 }
 
@@ -164,12 +185,19 @@ fn choose(vm: &Vm, status: &Reply<HostStatus>) -> Result<Vec<HostId>, Refusal> {
 }
 
 /// What the host is told.
-fn wish(app: &App, vm: &Vm) -> anyhow::Result<PutVm> {
+fn wish(app: &App, vm: &Vm, wait: Duration) -> anyhow::Result<PutVm> {
     let mut spec = vm.spec.clone();
     if let Some(sealed) = &vm.env {
         spec.env = serde_json::from_slice(&app.sealer.open_sealed(&env_place(&vm.id), sealed)?)?;
     }
-    let end_ms = vm.deadline_ms.unwrap_or(0).saturating_sub(START_MARGIN_MS);
-    let start_remaining_ms = end_ms.saturating_sub(now_ms());
-    Ok(PutVm { generation: vm.generation, spec, timeout_ms: vm.timeout_ms, start_remaining_ms, cached: None })
+    let start_remaining_ms = match vm.deadline_ms {
+        Some(deadline_ms) => deadline_ms.saturating_sub(START_MARGIN_MS).saturating_sub(now_ms()),
+        None => app.config.start_timeout_secs * 1000,
+    };
+    let cached = vm.cached.as_ref().map(|cached| PutCached {
+        spec: CachedSpec { scope: vm.account.to_string(), prewarm: cached.prewarm },
+        run: vm.state == VmState::Created,
+        wait_ms: wait.as_millis() as u64,
+    });
+    Ok(PutVm { generation: vm.generation, spec, timeout_ms: vm.timeout_ms, start_remaining_ms, cached })
 }

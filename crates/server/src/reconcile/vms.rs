@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cakework_core::id::HostId;
-use cakework_core::lifecycle::{Exit, ExitReason, VmEvent, VmState};
-use cakework_wire::host::ProblemCode;
+use cakework_core::lifecycle::{Change, Exit, ExitReason, VmEvent, VmKind, VmState, transition};
+use cakework_wire::host::{EndVm, ProblemCode, VmObservation};
 use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,8 @@ const BATCH: u32 = 128;
 const AT_ONCE: usize = 16;
 /// Time after which a host that accepted an end is reminded of it.
 const REMIND_MS: u64 = 5_000;
+/// Time after which a host that did not take a VM that stands still is asked again.
+const HOLD_AGAIN_MS: u64 = 60_000;
 
 /// Runs until `shutdown`.
 pub(crate) async fn run(app: Shared, shutdown: CancellationToken) {
@@ -61,7 +63,8 @@ async fn pass(app: &Shared) -> anyhow::Result<bool> {
 
 async fn act(app: &App, vm: Vm) -> anyhow::Result<()> {
     let now_ms = now_ms();
-    if vm.deadline_ms.is_some_and(|deadline| deadline <= now_ms) && vm.state != VmState::Destroying {
+    let is_late = vm.deadline_ms.is_some_and(|deadline| deadline <= now_ms);
+    if is_late && transition(vm.kind(), vm.state, VmEvent::DeadlinePassed) != Change::Stay {
         let secs = app.config.start_timeout_secs;
         let exit = Exit::start_failed(format!("it did not start within {secs} s"));
         // Only an end that nobody asked for needs a reason.
@@ -74,19 +77,38 @@ async fn act(app: &App, vm: Vm) -> anyhow::Result<()> {
     }
     let next_ms = match vm.state {
         VmState::Created => start(app, &vm).await?,
-        VmState::Stopping => end(app, &vm, false).await?,
-        VmState::Destroying => end(app, &vm, true).await?,
-        VmState::Started | VmState::Stopped | VmState::Destroyed => None,
+        VmState::Stopped => hold(app, &vm).await?,
+        VmState::Stopping if is_late => end(app, &vm, How::StopNow).await?,
+        VmState::Stopping => end(app, &vm, How::Stop).await?,
+        VmState::Destroying => end(app, &vm, How::Destroy).await?,
+        VmState::Started | VmState::Destroyed => None,
     };
     if let Some(next_ms) = next_ms {
-        app.store.due_at(&vm.id, next_ms.min(vm.deadline_ms.unwrap_or(u64::MAX)).max(now_ms + 1)).await?;
+        let deadline_ms = vm.deadline_ms.filter(|_| !is_late).unwrap_or(u64::MAX);
+        app.store.due_at(&vm.id, next_ms.min(deadline_ms).max(now_ms + 1)).await?;
     }
     Ok(())
 }
 
+/// Has a cached VM that stands still held by a host. Answers when to look again, `None` where that is on record.
+async fn hold(app: &App, vm: &Vm) -> anyhow::Result<Option<u64>> {
+    match place(app, &vm.id, Duration::ZERO).await? {
+        Placed::Taken | Placed::Elsewhere => Ok(None),
+        Placed::Unsure(why) => {
+            tracing::debug!(vm = %vm.id, why, "whether the VM is held is unsure");
+            Ok(Some(now_ms() + backoff_ms(vm.attempts)))
+        }
+        // It can be started all the same, where there is room then.
+        Placed::Refused(refusal) => {
+            tracing::info!(vm = %vm.id, %refusal, "no host holds the VM");
+            Ok(Some(now_ms() + HOLD_AGAIN_MS))
+        }
+    }
+}
+
 /// Places a VM. Answers when to look again, `None` where that is on record.
 async fn start(app: &App, vm: &Vm) -> anyhow::Result<Option<u64>> {
-    match place(app, &vm.id).await? {
+    match place(app, &vm.id, Duration::ZERO).await? {
         Placed::Taken => Ok(None),
         Placed::Elsewhere => Ok(vm.deadline_ms),
         Placed::Unsure(why) => {
@@ -104,15 +126,32 @@ async fn start(app: &App, vm: &Vm) -> anyhow::Result<Option<u64>> {
     }
 }
 
+/// How an end is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// With grace.
+    Stop,
+    /// A cached VM's run, without grace.
+    StopNow,
+    /// All of it.
+    Destroy,
+}
+
 /// Asks a VM's host for its end. Answers when to look again.
-async fn end(app: &App, vm: &Vm, now: bool) -> anyhow::Result<Option<u64>> {
+async fn end(app: &App, vm: &Vm, how: How) -> anyhow::Result<Option<u64>> {
     let Some(host) = &vm.host else {
         app.apply(&vm.id, vm.generation, VmEvent::Refused, Facts::default()).await?;
         return Ok(None);
     };
-    match ask(app, vm, host, now).await {
+    match ask(app, vm, host, how).await {
         Ok(true) => {
-            app.apply(&vm.id, vm.generation, VmEvent::HostEnded, ended_unseen(vm)).await?;
+            let (event, facts) = match (vm.kind(), how) {
+                (VmKind::Cached, How::Stop | How::StopNow) => {
+                    (VmEvent::HostStopped, Facts { is_lost: true, ..ended_unseen(vm) })
+                }
+                (VmKind::Once, _) | (VmKind::Cached, How::Destroy) => (VmEvent::HostEnded, ended_unseen(vm)),
+            };
+            app.apply(&vm.id, vm.generation, event, facts).await?;
             Ok(None)
         }
         Ok(false) => Ok(Some(now_ms() + REMIND_MS)),
@@ -123,26 +162,34 @@ async fn end(app: &App, vm: &Vm, now: bool) -> anyhow::Result<Option<u64>> {
     }
 }
 
-/// Asks for the end; `true`: the host does not have the VM and will never take this placement again.
-async fn ask(app: &App, vm: &Vm, host: &HostId, now: bool) -> Result<bool, HostError> {
-    let stopped = if now { None } else { Some(app.host.stop_vm(host, &vm.id, vm.generation).await) };
-    let life = match stopped {
-        Some(Ok(reply)) => reply.incarnation,
-        Some(Err(HostError::Problem(problem))) if problem.code == ProblemCode::Unknown => {
-            app.host.delete_vm(host, &vm.id, vm.generation).await?;
-            return Ok(true);
-        }
-        Some(Err(error)) => return Err(error),
-        None => app.host.delete_vm(host, &vm.id, vm.generation).await?.incarnation,
+/// Asks for the end; `true`: the host has nothing to end. It does not have the VM and will never take this placement
+/// again, or it is a cached one that stands still there.
+async fn ask(app: &App, vm: &Vm, host: &HostId, how: How) -> Result<bool, HostError> {
+    let (id, generation) = (&vm.id, vm.generation);
+    let end = EndVm { generation, now: how == How::StopNow };
+    let life = match how {
+        How::Destroy => app.host.delete_vm(host, id, generation).await?.incarnation,
+        How::Stop | How::StopNow => match (app.host.stop_vm(host, id, &end).await, vm.kind()) {
+            (Ok(reply), _) => reply.incarnation,
+            (Err(HostError::Problem(problem)), kind) if problem.code == ProblemCode::Unknown => {
+                if kind == VmKind::Once {
+                    app.host.delete_vm(host, id, generation).await?;
+                }
+                return Ok(true);
+            }
+            (Err(error), _) => return Err(error),
+        },
     };
     if vm.attempts == 0 {
         return Ok(false);
     }
-    // The host has the end on record. A list that it gives in the same life, later, and that lacks the VM, says that
-    // there is nothing left to report.
+    // The host has the end on record. A list that it gives in the same life, later, and that lacks the VM or says that it
+    // stands still, says that there is nothing left to report.
     let list = app.host.watch(0, Duration::ZERO).await?;
-    let listed = list.body.vms.iter().any(|report| report.vm_id == vm.id);
-    Ok(list.host_id == *host && list.incarnation == life && !listed)
+    let listed = list.body.vms.iter().find(|report| report.vm_id == *id);
+    let is_done =
+        listed.is_none_or(|report| how != How::Destroy && matches!(report.observation, VmObservation::Stopped { .. }));
+    Ok(list.host_id == *host && list.incarnation == life && is_done)
 }
 
 /// How a VM ended that its host does not know: as it was asked to, or nobody can tell.

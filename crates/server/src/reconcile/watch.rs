@@ -9,16 +9,17 @@ use std::time::Duration;
 use cakework_core::build::BuildEvent;
 use cakework_core::id::{HostId, ImageId, Incarnation};
 use cakework_core::isolation::Isolation;
-use cakework_core::lifecycle::{VmEvent, VmState};
+use cakework_core::lifecycle::VmState;
 use cakework_wire::build::{BuildObservation, BuildReport};
 use cakework_wire::host::{ImageObservation, ImageReport, ProblemCode, Reply, VmObservation, VmReport, WatchPage};
 use tokio_util::sync::CancellationToken;
 
+use super::observe::{observe, said};
 use crate::app::{App, Shared};
 use crate::clock::now_ms;
 use crate::host::HostError;
 use crate::store::build_changes::{BuildFacts, BuiltImage};
-use crate::store::vm_changes::Facts;
+use crate::store::vm_changes::Taken;
 use crate::store::vms::Vm;
 
 const HOLD: Duration = Duration::from_secs(20);
@@ -134,7 +135,7 @@ async fn apply(app: &App, at: &Place, page: &Reply<WatchPage>, all: bool) -> any
 }
 
 async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()> {
-    let Some(vm) = app.store.any_vm(&report.vm_id).await? else {
+    let Some(mut vm) = app.store.any_vm(&report.vm_id).await? else {
         tracing::warn!(vm = %report.vm_id, "the host has a VM that no record names");
         return Ok(());
     };
@@ -146,24 +147,25 @@ async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()
         Some(incarnation) if *incarnation != at.incarnation => return Ok(()),
         Some(_) => {}
         None => {
-            app.store.confirm(&vm.id, vm.generation, &at.host, &at.incarnation, at.isolation).await?;
+            let (id, generation, host) = (&vm.id, vm.generation, &at.host);
+            let taken = Taken { id, generation, host, incarnation: &at.incarnation, isolation: at.isolation };
+            let (is_confirmed, _) = app.confirm(&taken, said(&report.observation)).await?;
+            // Whoever placed it may have been quicker, without what is said here.
+            let Some(now) = app.store.any_vm(id).await?.filter(|_| !is_confirmed) else { return Ok(()) };
+            if now.generation != generation || now.incarnation.as_ref() != Some(&at.incarnation) {
+                return Ok(());
+            }
+            vm = now;
         }
     }
-    let (event, facts) = match &report.observation {
-        VmObservation::Starting | VmObservation::Ending | VmObservation::Asleep { .. } => return Ok(()),
-        VmObservation::Stopped { exit } => (VmEvent::HostStopped, Facts { exit: exit.clone(), ..Facts::default() }),
-        VmObservation::Running { address, .. } => {
-            (VmEvent::HostStarted, Facts { address: Some(*address), ..Facts::default() })
-        }
-        VmObservation::Ended { exit } => (VmEvent::HostEnded, Facts::exit(exit.clone())),
-    };
-    app.apply(&vm.id, vm.generation, event, facts).await?;
-    Ok(())
+    Ok(observe(app, &vm, &report.observation).await?)
 }
 
-/// Destroys what the record says is not wanted: a placement that is over, or one before the record's own.
+/// Destroys what the record says is not wanted: a placement that is over, or one before the record's own. The earlier
+/// placements of a cached VM are the same VM: its host turns to the new one by itself.
 async fn destroy_unwanted(app: &App, at: &Place, vm: &Vm, report: &VmReport, here: bool) -> anyhow::Result<()> {
-    let over = vm.state == VmState::Destroyed || report.generation < vm.generation || !here;
+    let is_earlier = report.generation < vm.generation && vm.cached.is_none();
+    let over = vm.state == VmState::Destroyed || is_earlier || !here;
     if !over || matches!(report.observation, VmObservation::Ended { .. }) {
         return Ok(());
     }
@@ -188,7 +190,11 @@ async fn list_vms(app: &App, at: &Place, reports: &[VmReport]) -> anyhow::Result
                 app.pokes.vms.notify_one();
             }
             VmState::Started => tracing::error!(vm = %vm.id, "the host does not list a VM that ran there"),
-            VmState::Stopping | VmState::Stopped | VmState::Destroying | VmState::Destroyed => {}
+            VmState::Stopped => {
+                app.store.hold_anew(&vm, now_ms()).await?;
+                app.pokes.vms.notify_one();
+            }
+            VmState::Stopping | VmState::Destroying | VmState::Destroyed => {}
         }
     }
     Ok(())

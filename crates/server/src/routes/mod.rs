@@ -4,6 +4,7 @@
 //! No rule of the domain lives here.
 
 mod builds;
+mod cached;
 pub(crate) mod extract;
 pub(crate) mod frame;
 mod images;
@@ -50,6 +51,7 @@ fn described() -> OpenApiRouter<Shared> {
         .merge(builds::routes())
         .merge(registries::routes())
         .merge(vms::routes())
+        .merge(cached::routes())
         .merge(webhooks::routes())
         .merge(later::routes())
 }

@@ -52,7 +52,8 @@ async fn start(
     Ok((StatusCode::CREATED, Json(work.await.map_err(ApiError::internal)??)))
 }
 
-/// Ends a VM: its stop signal, then a kill. Answers at the end, or after some seconds while the end goes on.
+/// Ends a VM: its stop signal, then a kill. Answers at the end, or after some seconds while the end goes on. Of a cached
+/// VM it ends the run, as `stopCachedVM` does.
 #[utoipa::path(post, path = "/v1/vm/{vmId}/stop", operation_id = "stopVM", tag = "vms", security(("apiKey" = [])),
     params(("vmId" = String, Path)), responses((status = 204, description = "Its end is sure."), Failures))]
 async fn stop(State(app): State<Shared>, Writer(caller): Writer, OfVm(id): OfVm) -> Result<StatusCode, ApiError> {
@@ -67,7 +68,7 @@ async fn get(State(app): State<Shared>, Reader(caller): Reader, OfVm(id): OfVm) 
     Ok(Json(ops::vms::get(&app, &caller, &id).await?))
 }
 
-/// Waits until a VM is in a state or beyond it. Answers the VM as it is then, or when the time is up.
+/// Waits until a VM is in a state, or a one-time VM beyond it. Answers the VM as it is then, or when the time is up.
 #[utoipa::path(get, path = "/v1/vm/{vmId}/wait", operation_id = "waitVm", tag = "vms", security(("apiKey" = [])),
     params(
         ("vmId" = String, Path),

@@ -99,10 +99,6 @@ pub(super) async fn record_vm(
         VmState::Destroyed => EventKind::VmDestroyed,
         VmState::Created | VmState::Stopping | VmState::Destroying => return Ok(()),
     };
-    let account: String = sqlx::query_scalar("SELECT account_id FROM vms WHERE id = $1")
-        .bind(vm.id.as_str())
-        .fetch_one(&mut **transaction)
-        .await?;
     let mut exit = exit.cloned();
     if let Some(message) = exit.as_mut().and_then(|exit| exit.message.as_mut()) {
         message.truncate(message.floor_char_boundary(MESSAGE_MAX_BYTES));
@@ -116,7 +112,7 @@ pub(super) async fn record_vm(
         metadata: vm.metadata.clone(),
         tenant: vm.tenant.clone(),
     };
-    record(transaction, &account.parse().map_err(bad_row("vm"))?, kind, &payload, now_ms).await?;
+    record(transaction, &vm.account, kind, &payload, now_ms).await?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 pub(crate) mod accounts;
 pub(crate) mod build_changes;
 pub(crate) mod builds;
+pub(crate) mod cached;
 pub(crate) mod deliveries;
 pub(crate) mod events;
 pub(crate) mod hosts;

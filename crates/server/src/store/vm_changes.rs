@@ -1,14 +1,15 @@
 //! What changes a VM's record. Each is one transaction and a compare-and-set: whoever comes late changes nothing.
 //!
 //! A VM's state changes in [`Store::apply`] alone (and [`Store::host_changed`], which is the same function over all
-//! VMs of a life that is gone, whose builds are lost with them), and what it becomes is [`transition`]'s decision. Invariant beside it: `incarnation`
-//! of a VM that is not over is either empty (unconfirmed) or the one in `hosts`.
+//! VMs of a life that is gone, whose builds are lost with them), and what it becomes is [`transition`]'s decision.
+//! Invariant beside it: `incarnation` of a VM that is not over is either empty (unconfirmed) or the one in `hosts`.
 
 use std::net::Ipv4Addr;
 
+use cakework_core::cached::{Sleep, Start};
 use cakework_core::id::{Generation, HostId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
-use cakework_core::lifecycle::{Change, Exit, ExitReason, VmEvent, VmKind, VmState, transition};
+use cakework_core::lifecycle::{Change, Exit, ExitReason, VmEvent, VmState, transition};
 use sqlx::{Sqlite, Transaction};
 
 use super::build_changes::lose_builds;
@@ -27,13 +28,41 @@ pub(crate) struct Facts {
     pub(crate) exit: Option<Exit>,
     /// Where it is reached.
     pub(crate) address: Option<Ipv4Addr>,
+    /// How a cached one started.
+    pub(crate) start: Option<Start>,
+    /// How a cached one that runs sleeps.
+    pub(crate) sleep: Option<Sleep>,
+    /// The bounds of a start that is asked for.
+    pub(crate) begin: Option<Begin>,
+    /// A cached one whose host does not have it, or not as the record says: it is held anew.
+    pub(crate) is_lost: bool,
 }
 
 impl Facts {
     /// Only an exit.
     pub(crate) fn exit(exit: Exit) -> Self {
-        Self { exit: Some(exit), address: None }
+        Self { exit: Some(exit), ..Self::default() }
     }
+}
+
+/// The bounds of a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begin {
+    /// Until then it has to run.
+    pub(crate) deadline_ms: u64,
+    /// Until then the reconciler leaves it to whoever asked.
+    pub(crate) due_ms: u64,
+}
+
+/// An answer of a host that took a placement.
+#[derive(Debug)]
+pub(crate) struct Taken<'a> {
+    pub(crate) id: &'a VmId,
+    pub(crate) generation: Generation,
+    pub(crate) host: &'a HostId,
+    /// The life that it answered in.
+    pub(crate) incarnation: &'a Incarnation,
+    pub(crate) isolation: Option<Isolation>,
 }
 
 impl Store {
@@ -48,24 +77,19 @@ impl Store {
         now_ms: u64,
     ) -> Result<Option<VmState>, StoreError> {
         let mut transaction = self.begin().await?;
-        let row: Option<Row> =
-            sqlx::query_as(concat!("SELECT ", columns!(), " FROM vms WHERE id = $1 AND generation = $2"))
-                .bind(id.as_str())
-                .bind(column(generation.0))
-                .fetch_optional(&mut *transaction)
-                .await?;
-        let Some(vm) = row.map(Vm::try_from).transpose()? else { return Ok(None) };
-        let next = apply_to(&mut transaction, &vm, event, facts, now_ms).await?;
+        let next = apply_in(&mut transaction, id, generation, event, facts, now_ms).await?;
         transaction.commit().await?;
         Ok(next)
     }
 
     /// Records that a host is about to be asked to take an unplaced VM, or one that another host did not take: the
-    /// next generation. `false`: somebody else placed it, or it is not wanted any more.
+    /// next generation. `false`: somebody else placed it, or it is not wanted any more. A cached VM is wanted also while
+    /// it stands still: its host holds it.
     pub(crate) async fn place(&self, vm: &Vm, host: &HostId) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "UPDATE vms SET host_id = $1, generation = generation + 1, incarnation = NULL \
-             WHERE id = $2 AND generation = $3 AND state = 'created' AND incarnation IS NULL",
+             WHERE id = $2 AND generation = $3 AND incarnation IS NULL \
+             AND (state = 'created' OR (state = 'stopped' AND kind = 'cached'))",
         )
         .bind(host.as_str())
         .bind(vm.id.as_str())
@@ -75,29 +99,37 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Records that a host in this life has a VM. Nothing changes where the host's life on record is another.
+    /// Records that a host in this life has a VM, and with it what the host said of it. Nothing changes where the host's
+    /// life on record is another. Answers whether that is on record now, and the state that the VM went to.
     pub(crate) async fn confirm(
         &self,
-        id: &VmId,
-        generation: Generation,
-        host: &HostId,
-        incarnation: &Incarnation,
-        isolation: Option<Isolation>,
-    ) -> Result<bool, StoreError> {
+        taken: &Taken<'_>,
+        said: Option<(VmEvent, Facts)>,
+        now_ms: u64,
+    ) -> Result<(bool, Option<VmState>), StoreError> {
+        let mut transaction = self.begin().await?;
         let done = sqlx::query(
-            "UPDATE vms SET incarnation = $1, isolation = COALESCE($2, isolation), attempts = 0, due_ms = CASE WHEN \
-             state = 'created' THEN deadline_ms ELSE due_ms END WHERE id = $3 AND generation = $4 AND host_id = $5 \
-             AND state <> 'destroyed' AND incarnation IS NULL \
+            "UPDATE vms SET incarnation = $1, isolation = COALESCE($2, isolation), attempts = 0, due_ms = CASE \
+             WHEN state = 'created' THEN deadline_ms WHEN state = 'stopped' THEN NULL ELSE due_ms END \
+             WHERE id = $3 AND generation = $4 AND host_id = $5 AND state <> 'destroyed' AND incarnation IS NULL \
              AND EXISTS (SELECT 1 FROM hosts WHERE hosts.id = $5 AND hosts.incarnation = $1)",
         )
-        .bind(incarnation.as_str())
-        .bind(isolation.map(Isolation::as_str))
-        .bind(id.as_str())
-        .bind(column(generation.0))
-        .bind(host.as_str())
-        .execute(&self.writer)
+        .bind(taken.incarnation.as_str())
+        .bind(taken.isolation.map(Isolation::as_str))
+        .bind(taken.id.as_str())
+        .bind(column(taken.generation.0))
+        .bind(taken.host.as_str())
+        .execute(&mut *transaction)
         .await?;
-        Ok(done.rows_affected() == 1)
+        let is_confirmed = done.rows_affected() == 1;
+        let next = match said {
+            Some((event, facts)) if is_confirmed => {
+                apply_in(&mut transaction, taken.id, taken.generation, event, &facts, now_ms).await?
+            }
+            Some(_) | None => None,
+        };
+        transaction.commit().await?;
+        Ok((is_confirmed, next))
     }
 
     /// Forgets that a host has a wanted VM, which the host in the same life does not know: it is asked again.
@@ -139,10 +171,13 @@ impl Store {
 
     /// Removes a VM that no host took and that nobody was told of.
     pub(crate) async fn forget(&self, id: &VmId) -> Result<bool, StoreError> {
-        let done = sqlx::query("DELETE FROM vms WHERE id = $1 AND state = 'created' AND incarnation IS NULL")
-            .bind(id.as_str())
-            .execute(&self.writer)
-            .await?;
+        let done = sqlx::query(
+            "DELETE FROM vms WHERE id = $1 AND incarnation IS NULL \
+             AND (state = 'created' OR (state = 'stopped' AND kind = 'cached'))",
+        )
+        .bind(id.as_str())
+        .execute(&self.writer)
+        .await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -177,22 +212,52 @@ impl Store {
         .await?;
         let lost = rows.len() + lose_builds(&mut transaction, host, old, now_ms).await?;
         for row in rows {
-            let facts = Facts::exit(Exit::only(ExitReason::HostLost));
-            apply_to(&mut transaction, &Vm::try_from(row)?, VmEvent::HostLost, &facts, now_ms).await?;
+            let vm = Vm::try_from(row)?;
+            let facts = Facts { is_lost: true, ..Facts::exit(Exit::only(ExitReason::HostLost)) };
+            apply_to(&mut transaction, &vm, VmEvent::HostLost, &facts, now_ms).await?;
         }
+        // Those that stood still did not change their state; what was made ready for them is gone.
+        sqlx::query(
+            "UPDATE vms SET incarnation = NULL, generation = generation + 1, due_ms = $1 \
+             WHERE host_id = $2 AND incarnation = $3 AND state = 'stopped' AND kind = 'cached'",
+        )
+        .bind(column(now_ms))
+        .bind(host.as_str())
+        .bind(old.as_str())
+        .execute(&mut *transaction)
+        .await?;
         transaction.commit().await?;
         Ok(Some(lost))
     }
 }
 
 /// When a state has to be left, and when the reconciler acts on it first.
-fn timers(vm: &Vm, next: VmState, now_ms: u64) -> (Option<u64>, Option<u64>) {
-    match next {
-        VmState::Created => (vm.deadline_ms, vm.due_ms),
-        VmState::Started | VmState::Stopped | VmState::Destroyed => (None, None),
-        VmState::Stopping => (Some(now_ms + vm.spec.stop_grace_ms + STOP_MARGIN_MS), Some(now_ms)),
-        VmState::Destroying => (Some(now_ms + DESTROY_DEADLINE_MS), Some(now_ms)),
+fn timers(vm: &Vm, next: VmState, facts: &Facts, now_ms: u64) -> (Option<u64>, Option<u64>) {
+    match (next, facts.begin) {
+        (VmState::Created, Some(begin)) => (Some(begin.deadline_ms), Some(begin.due_ms)),
+        (VmState::Created, None) => (vm.deadline_ms, vm.due_ms),
+        (VmState::Started | VmState::Stopped | VmState::Destroyed, _) => (None, None),
+        (VmState::Stopping, _) => (Some(now_ms + vm.spec.stop_grace_ms + STOP_MARGIN_MS), Some(now_ms)),
+        (VmState::Destroying, _) => (Some(now_ms + DESTROY_DEADLINE_MS), Some(now_ms)),
     }
+}
+
+async fn apply_in(
+    transaction: &mut Transaction<'static, Sqlite>,
+    id: &VmId,
+    generation: Generation,
+    event: VmEvent,
+    facts: &Facts,
+    now_ms: u64,
+) -> Result<Option<VmState>, StoreError> {
+    let row: Option<Row> =
+        sqlx::query_as(concat!("SELECT ", columns!(), " FROM vms WHERE id = $1 AND generation = $2"))
+            .bind(id.as_str())
+            .bind(column(generation.0))
+            .fetch_optional(&mut **transaction)
+            .await?;
+    let Some(vm) = row.map(Vm::try_from).transpose()? else { return Ok(None) };
+    apply_to(transaction, &vm, event, facts, now_ms).await
 }
 
 async fn apply_to(
@@ -202,26 +267,43 @@ async fn apply_to(
     facts: &Facts,
     now_ms: u64,
 ) -> Result<Option<VmState>, StoreError> {
-    let next = match transition(VmKind::Once, vm.state, event) {
+    let next = match transition(vm.kind(), vm.state, event) {
         Change::To(next) => next,
         Change::Stay => return Ok(None),
     };
-    let over = next == VmState::Destroyed;
-    let wish = if over { vm.wish.clone() } else { facts.exit.clone().or_else(|| vm.wish.clone()) };
-    let exit = match (over, &facts.exit) {
+    let begins = next == VmState::Created;
+    let (over, rests) = (next == VmState::Destroyed, next == VmState::Stopped);
+    // A run is a placement of its own; so is holding a VM of which its host may know less, or more, than the record.
+    let is_anew = begins || (rests && vm.host.is_some() && (facts.is_lost || vm.incarnation.is_none()));
+    let wish = match (begins || rests, over) {
+        (true, _) => None,
+        (false, true) => vm.wish.clone(),
+        (false, false) => facts.exit.clone().or_else(|| vm.wish.clone()),
+    };
+    let exit = match (over || rests, &facts.exit) {
+        (false, _) if next == VmState::Destroying => vm.exit.as_ref(),
         (false, _) => None,
         // Its host does not know how it ended, but why its end was asked for is on record.
         (true, Some(exit)) if exit.reason == ExitReason::Unknown => Some(vm.wish.as_ref().unwrap_or(exit)),
         (true, Some(exit)) => Some(exit),
-        (true, None) => vm.wish.as_ref(),
+        // Of one that stood still, the end of its last run is on record.
+        (true, None) => vm.wish.as_ref().or(vm.exit.as_ref()),
     };
+    let runs = next == VmState::Started;
+    let start = if runs { facts.start.as_ref() } else { vm.cached.as_ref().and_then(|cached| cached.start.as_ref()) };
+    let start = start.filter(|_| !begins).map(|start| serde_json::to_string(start).expect("a start is plain data"));
     let text = |exit: &Exit| serde_json::to_string(exit).expect("an exit is plain data");
-    let address = if next == VmState::Started { facts.address } else { None };
-    let (deadline_ms, due_ms) = timers(vm, next, now_ms);
+    let address = if runs { facts.address } else { None };
+    let sleep = if runs { facts.sleep } else { None };
+    let (deadline_ms, mut due_ms) = timers(vm, next, facts, now_ms);
+    if rests && (is_anew || vm.host.is_none()) {
+        due_ms = Some(now_ms);
+    }
     let seq = next_seq(transaction).await?;
     let done = sqlx::query(
         "UPDATE vms SET state = $1, address = $2, wish = $3, exit = $4, seq = $5, deadline_ms = $6, due_ms = $7, \
-         attempts = 0, updated_ms = $8, env = CASE WHEN $1 = 'destroyed' THEN NULL ELSE env END \
+         attempts = 0, updated_ms = $8, env = CASE WHEN $1 = 'destroyed' THEN NULL ELSE env END, sleep = $12, \
+         start = $13, generation = generation + $14, incarnation = CASE WHEN $14 = 1 THEN NULL ELSE incarnation END \
          WHERE id = $9 AND state = $10 AND generation = $11",
     )
     .bind(next.as_str())
@@ -235,6 +317,9 @@ async fn apply_to(
     .bind(vm.id.as_str())
     .bind(vm.state.as_str())
     .bind(column(vm.generation.0))
+    .bind(sleep.map(Sleep::as_str))
+    .bind(start)
+    .bind(i64::from(is_anew))
     .execute(&mut **transaction)
     .await?;
     if done.rows_affected() == 0 {

@@ -5,11 +5,12 @@ use std::net::Ipv4Addr;
 
 use cakework_core::id::{AccountId, Generation, HostId, HostLabel, ImageId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
-use cakework_core::lifecycle::{Exit, VmState};
+use cakework_core::lifecycle::{Exit, VmKind, VmState};
 use cakework_core::spec::VmSpec;
 use serde::de::DeserializeOwned;
 use sqlx::{FromRow, QueryBuilder, Sqlite};
 
+use super::cached::CachedVm;
 use super::page::{Cursor, Page};
 use super::{Store, StoreError, bad_row, column, number};
 use crate::config::AccountLimits;
@@ -18,6 +19,7 @@ use crate::config::AccountLimits;
 #[derive(Debug, Clone)]
 pub(crate) struct Vm {
     pub(crate) id: VmId,
+    pub(crate) account: AccountId,
     pub(crate) tenant: Option<String>,
     pub(crate) image: ImageId,
     pub(crate) label: HostLabel,
@@ -43,6 +45,20 @@ pub(crate) struct Vm {
     pub(crate) attempts: u64,
     pub(crate) created_ms: u64,
     pub(crate) updated_ms: u64,
+    /// What a cached one is beside that.
+    pub(crate) cached: Option<CachedVm>,
+}
+
+impl Vm {
+    /// What it is for.
+    pub(crate) fn kind(&self) -> VmKind {
+        if self.cached.is_some() { VmKind::Cached } else { VmKind::Once }
+    }
+
+    /// Whether it runs, and is awake.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.state == VmState::Started && self.cached.as_ref().is_none_or(|cached| cached.sleep.is_none())
+    }
 }
 
 /// A VM that is to be.
@@ -59,10 +75,13 @@ pub(crate) struct NewVm {
     pub(crate) env: Vec<u8>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) timeout_ms: Option<u64>,
+    /// Until then a one-time VM has to run.
     pub(crate) deadline_ms: u64,
     /// Until then the reconciler leaves it to whoever made it.
     pub(crate) due_ms: u64,
     pub(crate) now_ms: u64,
+    /// A cached one, which stands still at first.
+    pub(crate) cached: Option<CachedVm>,
 }
 
 /// What a list of VMs is narrowed to.
@@ -79,6 +98,7 @@ pub(crate) struct VmFilter {
 #[derive(FromRow)]
 pub(super) struct Row {
     id: String,
+    account_id: String,
     tenant: Option<String>,
     image_id: String,
     label: String,
@@ -100,13 +120,20 @@ pub(super) struct Row {
     attempts: i64,
     created_ms: i64,
     updated_ms: i64,
+    kind: String,
+    prewarm: Option<String>,
+    idle_timeout_ms: Option<i64>,
+    auto_start: i64,
+    sleep: Option<String>,
+    start: Option<String>,
 }
 
 /// The columns of a [`Row`]; a macro because the statements are checked literals.
 macro_rules! columns {
     () => {
-        "id, tenant, image_id, label, state, host_id, incarnation, generation, isolation, address, spec, \
-         env, metadata, timeout_ms, wish, exit, seq, deadline_ms, due_ms, attempts, created_ms, updated_ms"
+        "id, account_id, tenant, image_id, label, state, host_id, incarnation, generation, isolation, address, spec, \
+         env, metadata, timeout_ms, wish, exit, seq, deadline_ms, due_ms, attempts, created_ms, updated_ms, \
+         kind, prewarm, idle_timeout_ms, auto_start, sleep, start"
     };
 }
 pub(super) use columns;
@@ -115,14 +142,29 @@ fn json<T: DeserializeOwned>(text: Option<String>) -> Result<Option<T>, StoreErr
     text.map(|text| serde_json::from_str(&text).map_err(bad_row("vm"))).transpose()
 }
 
+/// A stored word of a closed list.
+fn word<T: DeserializeOwned>(text: String) -> Result<T, StoreError> {
+    serde_json::from_value(serde_json::Value::String(text)).map_err(bad_row("vm"))
+}
+
 impl TryFrom<Row> for Vm {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let bad = || bad_row("vm");
-        let isolation = row.isolation.map(serde_json::Value::String).map(serde_json::from_value).transpose();
+        let cached = match word(row.kind)? {
+            VmKind::Once => None,
+            VmKind::Cached => Some(CachedVm {
+                prewarm: row.prewarm.map(word).transpose()?.unwrap_or_default(),
+                idle_timeout_ms: row.idle_timeout_ms.map(number),
+                auto_start: row.auto_start != 0,
+                sleep: row.sleep.map(word).transpose()?,
+                start: json(row.start)?,
+            }),
+        };
         Ok(Self {
             id: row.id.parse().map_err(bad_row("vm"))?,
+            account: row.account_id.parse().map_err(bad_row("vm"))?,
             tenant: row.tenant,
             image: row.image_id.parse().map_err(bad_row("vm"))?,
             label: row.label.parse().map_err(bad_row("vm"))?,
@@ -130,7 +172,7 @@ impl TryFrom<Row> for Vm {
             host: row.host_id.map(|id| id.parse().map_err(bad_row("vm"))).transpose()?,
             incarnation: row.incarnation.map(|id| id.parse().map_err(bad_row("vm"))).transpose()?,
             generation: Generation(number(row.generation)),
-            isolation: isolation.map_err(bad())?,
+            isolation: row.isolation.map(word).transpose()?,
             address: row.address.map(|text| text.parse().map_err(bad_row("vm"))).transpose()?,
             spec: serde_json::from_str(&row.spec).map_err(bad())?,
             env: row.env,
@@ -144,11 +186,12 @@ impl TryFrom<Row> for Vm {
             attempts: number(row.attempts),
             created_ms: number(row.created_ms),
             updated_ms: number(row.updated_ms),
+            cached,
         })
     }
 }
 
-fn read_all(rows: Vec<Row>) -> Result<Vec<Vm>, StoreError> {
+pub(super) fn read_all(rows: Vec<Row>) -> Result<Vec<Vm>, StoreError> {
     rows.into_iter().map(Vm::try_from).collect()
 }
 
@@ -297,17 +340,23 @@ impl Store {
             return Ok(Err(format!("the account may have {most} {noun}; with this VM it would have {wanted}")));
         }
         let seq = next_seq(&mut transaction).await?;
+        let (kind, state, deadline_ms) = match vm.cached {
+            None => (VmKind::Once, VmState::Created, Some(vm.deadline_ms)),
+            Some(_) => (VmKind::Cached, VmState::Stopped, None),
+        };
         sqlx::query(
             "INSERT INTO vms (id, account_id, tenant, image_id, label, state, generation, spec, env, cpu, memory_mib, \
-             volume_gb, port, metadata, timeout_ms, seq, deadline_ms, due_ms, attempts, created_ms, updated_ms) VALUES \
-             ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, $18, $18)",
+             volume_gb, port, metadata, timeout_ms, seq, deadline_ms, due_ms, attempts, created_ms, updated_ms, \
+             kind, prewarm, idle_timeout_ms, auto_start) VALUES \
+             ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, $18, $18, \
+             $19, $20, $21, $22)",
         )
         .bind(vm.id.as_str())
         .bind(vm.account.as_str())
         .bind(vm.tenant.as_deref())
         .bind(vm.image.as_str())
         .bind(vm.label.as_str())
-        .bind(VmState::Created.as_str())
+        .bind(state.as_str())
         .bind(serde_json::to_string(spec).expect("a spec is plain data"))
         .bind(vm.env.as_slice())
         .bind(i64::from(spec.cpu))
@@ -317,9 +366,13 @@ impl Store {
         .bind(serde_json::to_string(&vm.metadata).expect("a map of strings is plain data"))
         .bind(vm.timeout_ms.map(column))
         .bind(column(seq))
-        .bind(column(vm.deadline_ms))
+        .bind(deadline_ms.map(column))
         .bind(column(vm.due_ms))
         .bind(column(vm.now_ms))
+        .bind(kind.as_str())
+        .bind(vm.cached.as_ref().map(|cached| cached.prewarm.as_str()))
+        .bind(vm.cached.as_ref().and_then(|cached| cached.idle_timeout_ms).map(column))
+        .bind(vm.cached.as_ref().map_or(0, |cached| i64::from(cached.auto_start)))
         .execute(&mut *transaction)
         .await?;
         for (key, value) in &vm.metadata {

@@ -82,7 +82,9 @@ async fn what_belongs_to_another_does_not_exist() {
         let code = codes.iter().find(|(object, _)| path.contains(object)).unwrap().1;
         assert_eq!((answer.status.as_u16(), answer.code()), (404, code), "{id}");
         if !["stopVM", "deleteWebhook"].contains(&id.as_str()) {
-            assert!(api.send(method, &path, Some(&mine), None).await.status.is_success(), "{id}");
+            let own = api.send(method, &path, Some(&mine), None).await;
+            let is_no_state_for_it = ["vm_not_cached"].contains(&own.code());
+            assert!(own.status.is_success() || is_no_state_for_it, "{id}: {own:?}");
         }
     }
     for path in ["/v1/vms", "/vms", "/v1/images", "/v1/builds", "/v1/webhook"] {

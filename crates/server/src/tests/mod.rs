@@ -7,6 +7,8 @@ mod auth;
 mod bad_files;
 mod bad_input;
 mod builds;
+mod cached;
+mod cached_edge;
 mod follow;
 mod images;
 mod keys;
@@ -119,6 +121,7 @@ impl TestApp {
         self.tasks.spawn(reconcilers::follow::run(Arc::clone(&self.app), seq, token()));
         self.tasks.spawn(reconcilers::watch::run(Arc::clone(&self.app), token()));
         self.tasks.spawn(reconcilers::vms::run(Arc::clone(&self.app), token()));
+        self.tasks.spawn(reconcilers::idle::run(Arc::clone(&self.app), token()));
         self.tasks.spawn(reconcilers::images::run(Arc::clone(&self.app), token()));
         self.tasks.spawn(reconcilers::builds::run(Arc::clone(&self.app), token()));
         self.tasks.spawn(reconcilers::webhooks::run(Arc::clone(&self.app), token()));

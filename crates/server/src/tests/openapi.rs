@@ -52,6 +52,7 @@ async fn every_operation_of_the_contract_is_there_under_both_forms() {
         (Method::POST, "/v1/vm/cached/00000000000000/destroy", "destroyCachedVM"),
         (Method::POST, "/v1/vm/00000000000000/destroy", "destroyCachedVMShort"),
         (Method::GET, "/v1/vm/cached/00000000000000/logs", "getCachedVMLogs"),
+        (Method::POST, "/v1/vm/00000000000000/suspend", "suspendVM"),
         (Method::POST, "/v1/snippet/run", "runSnippet"),
         (Method::GET, "/v1/image/01GV2ZFBT345TRTRDK6VHBECCZ", "getImage"),
         (Method::GET, "/v1/images", "listImages"),
@@ -124,5 +125,5 @@ async fn later_operations_answer_with_their_name() {
             later += 1;
         }
     }
-    assert_eq!(later, 7);
+    assert_eq!(later, 1);
 }

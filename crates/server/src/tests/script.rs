@@ -19,6 +19,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use cakework_core::admission::{Amounts, Shortage};
 use cakework_core::build::BuildErrorCode;
+use cakework_core::cached::{Start, StartTier};
 use cakework_core::id::{BuildId, Generation, HostId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::{Exit, ExitReason};
@@ -28,7 +29,8 @@ use cakework_wire::build::{
 };
 use cakework_wire::host::{
     Accepted, AgentProblem, EndVm, HostStatus, ImageObservation, ImageReport, LogLine, LogPage, LogRequest, PROTOCOL,
-    ProblemCode, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, VmObservation, VmReport, WatchPage,
+    ProblemCode, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm,
+    VmObservation, VmReport, WakeVm, WatchPage,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -85,6 +87,14 @@ pub(super) struct World {
     pub(super) refusal: Option<String>,
     /// VMs run as soon as they are admitted.
     pub(super) runs: bool,
+    /// Runs end when they are asked to.
+    pub(super) stops: bool,
+    /// Why VMs are not put to sleep.
+    pub(super) busy: Option<String>,
+    /// VMs wake when they are asked to.
+    pub(super) wakes: bool,
+    /// What changed VMs here, in order: `hold`, `run`, `stop`, `kill`, `sleep`, `wake`, `delete`.
+    pub(super) calls: Vec<&'static str>,
     pub(super) resolve: Result<ResolvedImage, AgentProblem>,
 }
 
@@ -127,12 +137,18 @@ impl Host {
             full: false,
             refusal: None,
             runs: true,
+            stops: true,
+            busy: None,
+            wakes: true,
+            calls: Vec::new(),
             resolve: Ok(ResolvedImage { digest: "sha256:a".into(), size_bytes: 1000, layers: 2 }),
         };
         let shared = Shared { world: Arc::new(Mutex::new(world)), changed: watch::Sender::new(1) };
         let changing = Router::new()
             .route("/v1/vms/{id}", put(put_vm).delete(delete_vm))
             .route("/v1/vms/{id}/stop", post(stop_vm))
+            .route("/v1/vms/{id}/sleep", post(sleep_vm))
+            .route("/v1/vms/{id}/wake", post(wake_vm))
             .route("/v1/builds/{id}", put(put_build).delete(delete_build))
             .route("/v1/builds/{id}/context", put(put_context))
             .layer(from_fn_with_state(shared.clone(), lose));
@@ -185,6 +201,11 @@ impl Host {
         let mut world = self.world();
         let held = world.builds.get_mut(id).expect("the host has it");
         held.lines.extend(lines.iter().map(|line| (*line).to_owned()));
+    }
+
+    /// How often a call was made.
+    pub(super) fn count(&self, call: &str) -> usize {
+        self.world().calls.iter().filter(|made| **made == call).count()
     }
 
     pub(super) fn set_image(&self, digest: &str, observation: ImageObservation) {
@@ -286,32 +307,85 @@ async fn watch_page(State(shared): State<Shared>, Query(query): Query<WatchQuery
     world.reply(page)
 }
 
+/// Where a cached VM is that was just started.
+pub(super) fn started() -> VmObservation {
+    let start = Start { tier: StartTier::Paused, duration_ms: 7, fallback: None };
+    VmObservation::Running { address: Ipv4Addr::LOCALHOST, start: Some(start) }
+}
+
 async fn put_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(put): Json<PutVm>) -> Response {
     let mut world = shared.lock();
     let held = world.vms.get(&id).map(|held| held.report.generation);
     let highest = held.max(world.tombstones.get(&id).copied());
+    let is_run = put.cached.as_ref().is_none_or(|cached| cached.run);
+    let waits = put.cached.as_ref().is_some_and(|cached| cached.wait_ms > 0);
+    let now = |world: &World| {
+        world.vms.get(&id).map(|held| held.report.observation.clone()).filter(|now| waits && *now == started())
+    };
     let answer = if held == Some(put.generation) {
-        PutVmAnswer::Already { now: None }
+        PutVmAnswer::Already { now: now(&world) }
     } else if let Some(highest) = highest.filter(|highest| *highest >= put.generation) {
         PutVmAnswer::StaleGeneration { highest }
-    } else if world.full {
+    } else if world.full && is_run {
         PutVmAnswer::NoCapacity { shortage: Shortage::Memory, free: Amounts::default() }
     } else {
-        let observation = if world.runs { RUNNING } else { VmObservation::Starting };
+        let observation = match (&put.cached, is_run, world.runs) {
+            (Some(_), true, true) => started(),
+            (Some(_), false, _) => VmObservation::Stopped { exit: None },
+            (None, _, true) => RUNNING,
+            (_, _, false) => VmObservation::Starting,
+        };
+        if put.cached.is_some() {
+            world.calls.push(if is_run { "run" } else { "hold" });
+        }
         let report = VmReport { vm_id: id.clone(), generation: put.generation, observation };
         let seq = shared.bump(&mut world);
-        world.vms.insert(id, Held { report, put, seq });
-        PutVmAnswer::Admitted { now: None }
+        world.vms.insert(id.clone(), Held { report, put, seq });
+        PutVmAnswer::Admitted { now: now(&world) }
     };
     world.reply(answer)
 }
 
 async fn stop_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(end): Json<EndVm>) -> Response {
     let mut world = shared.lock();
+    let stops = world.stops || end.now;
     match world.vms.get(&id) {
         Some(held) if held.report.generation <= end.generation => {
-            end_vm(&shared, &mut world, &id);
+            world.calls.push(if end.now { "kill" } else { "stop" });
+            if stops {
+                end_vm(&shared, &mut world, &id);
+            }
             world.reply(Accepted {})
+        }
+        _ => problem(ProblemCode::Unknown),
+    }
+}
+
+async fn sleep_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(sleep): Json<SleepVm>) -> Response {
+    let mut world = shared.lock();
+    world.calls.push("sleep");
+    let Some(held) = world.vms.get(&id) else { return problem(ProblemCode::Unknown) };
+    let runs = matches!(held.report.observation, VmObservation::Running { .. } | VmObservation::Asleep { .. });
+    if held.report.generation != sleep.generation || !runs {
+        return world.reply(SleepAnswer::NotRunning);
+    }
+    if let Some(reason) = world.busy.clone() {
+        return world.reply(SleepAnswer::Busy { reason });
+    }
+    shared.observe(&mut world, &id, VmObservation::Asleep { spilled: sleep.spill });
+    world.reply(SleepAnswer::Asleep)
+}
+
+async fn wake_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(wake): Json<WakeVm>) -> Response {
+    let mut world = shared.lock();
+    world.calls.push("wake");
+    let wakes = world.wakes;
+    match world.vms.get(&id) {
+        Some(held) if held.report.generation == wake.generation => {
+            if wakes && matches!(held.report.observation, VmObservation::Asleep { .. }) {
+                shared.observe(&mut world, &id, started());
+            }
+            world.reply(world.vms[&id].report.clone())
         }
         _ => problem(ProblemCode::Unknown),
     }
@@ -328,22 +402,37 @@ async fn delete_vm(
     Query(query): Query<DeleteQuery>,
 ) -> Response {
     let mut world = shared.lock();
+    world.calls.push("delete");
     world.tombstones.insert(id.clone(), query.generation);
-    end_vm(&shared, &mut world, &id);
+    let over = |held: &Held| matches!(held.report.observation, VmObservation::Ended { .. });
+    if world.vms.get(&id).is_some_and(|held| !over(held)) {
+        shared.observe(&mut world, &id, VmObservation::Ended { exit: Exit::only(ExitReason::Stopped) });
+    }
     world.reply(Accepted {})
 }
 
-/// Ends a VM that is not over yet.
+/// Ends a VM that is not over yet, or a cached one's run.
 fn end_vm(shared: &Shared, world: &mut World, id: &VmId) {
-    let over = |held: &Held| matches!(held.report.observation, VmObservation::Ended { .. });
-    if world.vms.get(id).is_some_and(|held| !over(held)) {
-        shared.observe(world, id, VmObservation::Ended { exit: Exit::only(ExitReason::Stopped) });
+    let Some(held) = world.vms.get(id) else { return };
+    let exit = Exit::only(ExitReason::Stopped);
+    match (&held.put.cached, &held.report.observation) {
+        (_, VmObservation::Ended { .. }) | (Some(_), VmObservation::Stopped { .. }) => {}
+        (Some(_), _) => shared.observe(world, id, VmObservation::Stopped { exit: Some(exit) }),
+        (None, _) => shared.observe(world, id, VmObservation::Ended { exit }),
     }
 }
 
 async fn logs(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(request): Json<LogRequest>) -> Response {
     let world = shared.lock();
     let Some(held) = world.vms.get(&id) else { return problem(ProblemCode::Unknown) };
+    if held.put.cached.is_some() {
+        // A line of each placement so far, a page each.
+        let run = request.query.after.map_or(Generation::FIRST, |position| position.generation);
+        let message = format!("run {run}");
+        let line = LogLine { timestamp: run.0, level: "info".into(), message, continues: false };
+        let next = (run < held.report.generation).then(|| Position { generation: run.next(), segment: 1, offset: 0 });
+        return world.reply(LogPage { lines: vec![line], next });
+    }
     let after = request.query.after.map_or(0, |position| position.offset);
     let message = format!("{} {after}", request.query.contains);
     let line = LogLine { timestamp: 1, level: "info".into(), message, continues: after == 1 };

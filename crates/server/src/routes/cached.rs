@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use cakework_api::logs::Logs;
-use cakework_api::vm::{CacheVm, Vm};
+use cakework_api::vm::{CacheVm, Vm, VmState};
 use http::{HeaderMap, StatusCode};
 use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,17 +44,22 @@ async fn cache(
     Ok((StatusCode::CREATED, Json(work.await.map_err(ApiError::internal)??)))
 }
 
-/// Starts a cached VM, or wakes it. Answers when it runs; one that runs is left as it is.
+/// Starts a cached VM, or wakes it. Answers when it runs, with how its run started; one that runs is left as it is.
 #[utoipa::path(post, path = "/v1/vm/cached/{vmId}/start", operation_id = "startCachedVM", tag = "cached VMs",
     security(("apiKey" = [])), params(("vmId" = String, Path)), responses(
-        (status = 204, description = "It runs."),
-        (status = 202, description = "It goes on starting: its image may still arrive."),
+        (status = 200, description = "It runs.", body = Vm),
+        (status = 202, description = "It goes on starting, or waking: its image may still arrive.", body = Vm),
         Failures,
     ))]
-async fn start(State(app): State<Shared>, Writer(caller): Writer, OfVm(id): OfVm) -> Result<StatusCode, ApiError> {
+async fn start(
+    State(app): State<Shared>,
+    Writer(caller): Writer,
+    OfVm(id): OfVm,
+) -> Result<(StatusCode, Json<Vm>), ApiError> {
     let work = async move { ops::cached::start(&app, &caller, &id).await };
-    let runs = tokio::spawn(work.in_current_span()).await.map_err(ApiError::internal)??;
-    Ok(if runs { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
+    let vm = tokio::spawn(work.in_current_span()).await.map_err(ApiError::internal)??;
+    let goes_on = vm.state == VmState::Created || vm.sleep.is_some();
+    Ok((if goes_on { StatusCode::ACCEPTED } else { StatusCode::OK }, Json(vm)))
 }
 
 /// Ends a cached VM's run: its stop signal, then a kill. It can be started again, from its prepared state.

@@ -92,8 +92,8 @@ async fn a_cached_vm_is_held_then_runs_as_often_as_it_is_started() {
     }
     let mut hostnames = vec![vm["hostname"].clone()];
     for generation in [2, 3] {
-        assert_eq!(call(&api, &key, &id, "start").await.expect(204), Value::Null);
-        let vm = api.get(&format!("/v1/vm/{id}"), &key).await.expect(200);
+        let vm = call(&api, &key, &id, "start").await.expect(200);
+        assert_eq!(vm, api.get(&format!("/v1/vm/{id}"), &key).await.expect(200));
         assert_eq!(vm["state"], "started");
         assert_eq!(vm["start"], json!({"tier": "paused", "durationMs": 7}));
         hostnames.push(vm["hostname"].clone());
@@ -174,7 +174,7 @@ async fn bring(api: &TestApp, host: &Host, key: &str, wanted: &str) -> VmId {
         }
         "destroyed" => drop(call(api, key, &id, "destroy").await.expect(204)),
         _ => {
-            call(api, key, &id, "start").await.expect(204);
+            call(api, key, &id, "start").await.expect(200);
             match wanted {
                 "asleep" => drop(call(api, key, &id, "suspend").await.expect(204)),
                 "stopping" => {
@@ -197,7 +197,7 @@ async fn bring(api: &TestApp, host: &Host, key: &str, wanted: &str) -> VmId {
 async fn every_call_in_every_state() {
     let (api, host, key) = with_host().await;
     for (from, name, status, code, to) in [
-        ("stopped", "start", 204, "", "started"),
+        ("stopped", "start", 200, "", "started"),
         ("stopped", "stop", 204, "", "stopped"),
         ("stopped", "suspend", 409, "vm_not_running", "stopped"),
         ("stopped", "destroy", 204, "", "destroyed"),
@@ -205,11 +205,11 @@ async fn every_call_in_every_state() {
         ("created", "stop", 204, "", "stopped"),
         ("created", "suspend", 409, "vm_not_running", "created"),
         ("created", "destroy", 204, "", "destroyed"),
-        ("started", "start", 204, "", "started"),
+        ("started", "start", 200, "", "started"),
         ("started", "stop", 204, "", "stopped"),
         ("started", "suspend", 204, "", "asleep"),
         ("started", "destroy", 204, "", "destroyed"),
-        ("asleep", "start", 204, "", "started"),
+        ("asleep", "start", 200, "", "started"),
         ("asleep", "stop", 204, "", "stopped"),
         ("asleep", "suspend", 204, "", "asleep"),
         ("asleep", "destroy", 204, "", "destroyed"),
@@ -303,7 +303,7 @@ async fn starts_at_once_are_one_run_also_by_two_processes() {
     let there = futures_util::future::join_all((0..5).map(|_| run(&second, &id, By::Owner, PATIENCE)));
     let (here, there) = tokio::join!(here, there);
     for answer in here {
-        assert!([202, 204].contains(&answer.status.as_u16()), "{answer:?}");
+        assert!([202, 200].contains(&answer.status.as_u16()), "{answer:?}");
     }
     for answer in there {
         assert!(answer.unwrap().is_awake());
@@ -331,7 +331,7 @@ async fn lost_messages_lose_and_double_nothing() {
         host.world().losses.extend(losses.clone());
         call(&api, &key, &id, "stop").await.expect(204);
         until(&api, &id, "stopped").await;
-        call(&api, &key, &id, "start").await.expect(204);
+        call(&api, &key, &id, "start").await.expect(200);
         host.world().losses.extend(losses.clone());
         // What the caller does not learn, the host's report tells.
         call(&api, &key, &id, "suspend").await;
@@ -340,7 +340,7 @@ async fn lost_messages_lose_and_double_nothing() {
         })
         .await;
         host.world().losses.extend(losses.clone());
-        eventually("it wakes", || async { call(&api, &key, &id, "start").await.status == 204 }).await;
+        eventually("it wakes", || async { call(&api, &key, &id, "start").await.status == 200 }).await;
         host.world().losses.extend(losses);
         call(&api, &key, &id, "destroy").await.expect(204);
         until(&api, &id, "destroyed").await;
@@ -359,7 +359,7 @@ async fn a_start_without_room_is_refused_and_the_vm_stays() {
     // The message that asked for the run may still arrive: what holds the VM is asked for after it.
     held(&api, &host, &id).await;
     host.world().full = false;
-    call(&api, &key, &id, "start").await.expect(204);
+    call(&api, &key, &id, "start").await.expect(200);
     assert!(record(&api, &id).await.exit.is_none());
     // One that no host would hold is not even on record.
     host.world().refusal = Some("runsc is missing".into());
@@ -400,7 +400,7 @@ async fn a_new_incarnation_ends_runs_and_has_all_made_ready_anew() {
         assert!(!host.world().vms[&id].put.cached.as_ref().unwrap().run);
         let lost = vm.exit.is_some_and(|exit| exit.reason == ExitReason::HostLost);
         assert_eq!(lost, from != "stopped", "{from}");
-        call(&api, &key, &id, "start").await.expect(204);
+        call(&api, &key, &id, "start").await.expect(200);
     }
 }
 
@@ -419,7 +419,7 @@ async fn a_vm_that_its_host_forgot_is_held_anew() {
     assert_eq!(record(&api, &stopped).await.generation, Generation(2));
     // A list ends nothing; the host's own word does.
     assert_eq!(state(&api, &asleep).await, "asleep");
-    call(&api, &key, &asleep, "start").await.expect(204);
+    call(&api, &key, &asleep, "start").await.expect(200);
     assert!(host.world().vms[&asleep].put.cached.as_ref().unwrap().run);
     assert_eq!(host.count("delete"), 0, "its volume is nobody's to remove");
 }
@@ -458,7 +458,7 @@ async fn a_start_that_takes_too_long_is_stopped() {
     api.app.store.pass_deadline(&id).await.unwrap();
     until(&api, &id, "stopped").await;
     assert_eq!(host.count("stop"), 1);
-    call(&api, &key, &id, "start").await.expect(204);
+    call(&api, &key, &id, "start").await.expect(200);
 }
 
 #[tokio::test]
@@ -502,7 +502,7 @@ async fn a_restarted_api_goes_on_in_each_state() {
         until(&api, &id, to).await;
         if to != "destroyed" {
             held(&api, &host, &id).await;
-            assert_eq!(call(&api, &key, &id, "start").await.status, 204, "{from}");
+            assert_eq!(call(&api, &key, &id, "start").await.status, 200, "{from}");
         }
     }
 }
@@ -515,14 +515,14 @@ async fn a_wake_that_does_not_come_is_waited_for_and_tried_again() {
     assert_eq!(call(&api, &key, &id, "start").await.status, 202);
     assert!(host.count("wake") > 0);
     host.world().wakes = true;
-    call(&api, &key, &id, "start").await.expect(204);
+    call(&api, &key, &id, "start").await.expect(200);
     // Its host spills it by itself, and says so.
     host.observe(&id, VmObservation::Asleep { spilled: true });
     eventually("it is known", || async { record(&api, &id).await.cached.unwrap().sleep == Some(Sleep::Spilled) }).await;
     let shown = api.get(&format!("/v1/vm/{id}"), &key).await.expect(200);
     assert_eq!((&shown["state"], &shown["sleep"]), (&json!("started"), &json!("spilled")));
     host.world().busy = Some("it computes".into());
-    call(&api, &key, &id, "start").await.expect(204);
+    call(&api, &key, &id, "start").await.expect(200);
     let body = call(&api, &key, &id, "suspend").await.expect_code(409, "vm_busy");
     assert!(body["detail"].as_str().unwrap().contains("it computes"), "{body}");
 }

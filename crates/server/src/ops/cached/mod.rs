@@ -65,12 +65,12 @@ fn one_run(request: CacheVm) -> Result<StartVm, ApiError> {
     })
 }
 
-/// Starts a cached VM, or wakes it. `false`: it goes on starting.
-pub(crate) async fn start(app: &App, caller: &Caller, id: &VmId) -> Result<bool, ApiError> {
+/// Starts a cached VM, or wakes it. One that is `created` or asleep in the answer goes on.
+pub(crate) async fn start(app: &App, caller: &Caller, id: &VmId) -> Result<ApiVm, ApiError> {
     find(app, caller, id).await?;
     match run(app, id, By::Owner, app.start_wait).await {
-        Ok(_) => Ok(true),
-        Err(NotRun::Late) => Ok(false),
+        Ok(vm) => Ok(view(app, vm)),
+        Err(NotRun::Late) => view_of(app, id).await,
         Err(NotRun::Refused(refusal)) => Err(refused(refusal)),
         Err(NotRun::NotCached) => Err(not_cached(id)),
         Err(NotRun::Over) => Err(over(id)),
@@ -86,7 +86,7 @@ pub(crate) async fn start(app: &App, caller: &Caller, id: &VmId) -> Result<bool,
                 Err(ApiError::new(ErrorCode::HostUnavailable, "The host restarted.").retry_after(2))
             }
             // It ran, and its process is over.
-            Some(_) | None => Ok(true),
+            Some(_) | None => view_of(app, id).await,
         },
         Err(NotRun::NotByRequests) => Err(ApiError::internal(anyhow::anyhow!("an owner was taken for a request"))),
         Err(NotRun::Broken(error)) => Err(ApiError::internal(error)),

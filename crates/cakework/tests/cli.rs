@@ -89,6 +89,7 @@ fn the_doctors_json_has_one_shape() {
         "overlay",
         "disk",
         "memory",
+        "waiting",
         "port api",
         "port edge",
         "ip_forward",

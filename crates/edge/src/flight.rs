@@ -40,6 +40,11 @@ impl Flight {
         self.lock().vms.get(vm_id).map_or(0, |counts| counts.open)
     }
 
+    /// Open requests of all VMs.
+    pub(crate) fn open_in_all(&self) -> usize {
+        self.lock().vms.values().map(|counts| counts.open).sum()
+    }
+
     /// Requests that wait, of all VMs.
     pub(crate) fn waiting(&self) -> usize {
         self.lock().waiting
@@ -204,7 +209,7 @@ mod tests {
         let second = flight.begin(&vm(1), 2).expect("one is open");
         assert!(flight.begin(&vm(1), 2).is_none());
         let other = flight.begin(&vm(2), 2).expect("another VM");
-        assert_eq!((flight.open(&vm(1)), flight.open(&vm(2))), (2, 1));
+        assert_eq!((flight.open(&vm(1)), flight.open(&vm(2)), flight.open_in_all()), (2, 1, 3));
 
         let waiting = first.wait(1, 2).expect("none waits");
         assert!(second.wait(1, 2).is_none(), "the VM's queue is full");

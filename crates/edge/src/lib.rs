@@ -19,6 +19,7 @@ mod flight;
 mod headers;
 mod hostname;
 mod idle;
+mod metrics;
 mod pool;
 mod problem;
 mod proxy;
@@ -30,6 +31,7 @@ mod wake;
 
 pub use config::{EdgeConfig, EdgeLimits};
 pub use flight::Quiet;
+pub use metrics::EdgeMetrics;
 pub use routes::{Route, RouteTable, Target};
 pub use serve::serve;
 pub use wake::{WakeFailure, Waker, Waking};

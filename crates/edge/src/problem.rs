@@ -32,6 +32,18 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
+    /// One of each.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::BadRequest(""),
+        Self::HostNotFound,
+        Self::VmStopped,
+        Self::WakeFailed(""),
+        Self::VmRefused,
+        Self::VmBadResponse,
+        Self::VmTimeout(""),
+        Self::QueueFull(""),
+    ];
+
     /// The word that programs branch on.
     pub(crate) const fn code(self) -> &'static str {
         match self {
@@ -46,7 +58,7 @@ impl Problem {
         }
     }
 
-    const fn status(self) -> StatusCode {
+    pub(crate) const fn status(self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::HostNotFound => StatusCode::NOT_FOUND,
@@ -135,23 +147,12 @@ impl Problem {
 mod tests {
     use super::*;
 
-    const ALL: [Problem; 8] = [
-        Problem::BadRequest(""),
-        Problem::HostNotFound,
-        Problem::VmStopped,
-        Problem::WakeFailed(""),
-        Problem::VmRefused,
-        Problem::VmBadResponse,
-        Problem::VmTimeout(""),
-        Problem::QueueFull(""),
-    ];
-
     #[test]
     fn the_documentation_lists_every_code() {
         let text = include_str!("../../../docs/edge.md");
         let listed: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
-        assert_eq!(listed.len(), ALL.len());
-        for (problem, line) in ALL.into_iter().zip(listed) {
+        assert_eq!(listed.len(), Problem::ALL.len());
+        for (problem, line) in Problem::ALL.into_iter().zip(listed) {
             let row = format!("| `{}` | {} | {} |", problem.code(), problem.status().as_u16(), problem.title());
             assert!(line.starts_with(&row), "{line}");
         }

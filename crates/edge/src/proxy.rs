@@ -12,7 +12,7 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +20,7 @@ use crate::body::{RequestBody, ResponseBody, expect_continue};
 use crate::config::{EdgeConfig, millis};
 use crate::headers;
 use crate::hostname::{self, NoLabel};
+use crate::metrics::EdgeMetrics;
 use crate::problem::Problem;
 use crate::reach::{Place, Reach, Wish};
 use crate::routes::{Known, RouteTable};
@@ -31,6 +32,7 @@ const SENDS_MAX: usize = 3;
 /// What all requests share.
 pub(crate) struct Proxy {
     pub(crate) config: EdgeConfig,
+    pub(crate) metrics: EdgeMetrics,
     pub(crate) routes: RouteTable,
     pub(crate) reach: Arc<Reach>,
     pub(crate) upgrades: Arc<Semaphore>,
@@ -56,13 +58,15 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, Infallible> {
         let request_id = headers::request_id(request.headers());
-        let mut response = match self.pass(client, &request_id, request).await {
-            Ok(response) => response,
+        let begin = Instant::now();
+        let (mut response, problem) = match self.pass(client, &request_id, request).await {
+            Ok(response) => (response, None),
             Err(problem) => {
                 tracing::debug!(request = ?request_id, code = problem.code(), "a request failed");
-                problem.response(&request_id)
+                (problem.response(&request_id), Some(problem))
             }
         };
+        self.metrics.answered(response.status().as_u16(), problem, begin.elapsed());
         response.headers_mut().insert(headers::REQUEST_ID, request_id);
         Ok(response)
     }

@@ -161,6 +161,11 @@ impl RouteTable {
         self.shared.flight.open(vm_id)
     }
 
+    /// Requests and WebSockets of all VMs that are open now.
+    pub fn open(&self) -> usize {
+        self.shared.flight.open_in_all()
+    }
+
     /// Requests that wait for their VMs now.
     pub fn waiting(&self) -> usize {
         self.shared.flight.waiting()

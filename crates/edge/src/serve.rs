@@ -18,7 +18,7 @@ use crate::config::{EdgeLimits, millis};
 use crate::idle::IdleStream;
 use crate::proxy::Proxy;
 use crate::reach::Reach;
-use crate::{EdgeConfig, RouteTable, Waker};
+use crate::{EdgeConfig, EdgeMetrics, RouteTable, Waker};
 
 /// How often kept connections are looked through, at least and at most.
 const SWEEP_MIN: Duration = Duration::from_millis(100);
@@ -34,7 +34,8 @@ impl EdgeLimits {
     }
 }
 
-/// Serves until `shutdown`, with `waker` for VMs that do not run; then accepts no more, gives open requests `drain_ms` to end, and cuts what is left.
+/// Serves until `shutdown`, with `waker` for VMs that do not run; then accepts no more, gives open requests `drain_ms` to
+/// end, and cuts what is left.
 ///
 /// # Errors
 /// None today: failures to accept pass.
@@ -42,6 +43,7 @@ pub async fn serve(
     listener: TcpListener,
     routes: RouteTable,
     config: EdgeConfig,
+    metrics: EdgeMetrics,
     waker: Arc<dyn Waker>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -54,6 +56,7 @@ pub async fn serve(
     let reach = Arc::new(Reach::new(limits.clone(), waker, to_vms.clone(), cut.clone()));
     let proxy = Arc::new(Proxy {
         config,
+        metrics,
         routes,
         reach: Arc::clone(&reach),
         upgrades: Arc::new(Semaphore::new(limits.upgrades_max)),

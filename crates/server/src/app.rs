@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cakework_core::build::{BuildEvent, BuildState};
+use cakework_core::cached::Start;
 use cakework_core::id::{BuildId, Generation, HostLabel, VmId};
 use cakework_core::lifecycle::{VmEvent, VmState};
 use cakework_edge::{Route, RouteTable, Target};
@@ -16,6 +17,7 @@ use crate::clock::now_ms;
 use crate::config::ServerConfig;
 use crate::contexts::Contexts;
 use crate::host::HostClient;
+use crate::metrics::Metrics;
 use crate::ops::builds::plan::{Planner, needs_of};
 use crate::places::Places;
 use crate::reconcile::webhooks_send::Courier;
@@ -28,7 +30,7 @@ use crate::store::{Store, StoreError};
 use crate::turns::Turns;
 
 /// Requests that are served at once.
-const REQUESTS_MAX: usize = 1024;
+pub(crate) const REQUESTS_MAX: usize = 1024;
 /// Who follows a log at once, in all and of one account.
 const FOLLOWERS_MAX: usize = 256;
 const FOLLOWERS_OF_ACCOUNT_MAX: usize = 32;
@@ -61,6 +63,7 @@ pub(crate) struct App {
     /// What the edge knows: filled from the store, and only from there.
     pub(crate) routes: RouteTable,
     pub(crate) pokes: Pokes,
+    pub(crate) metrics: Metrics,
     /// Grows when VMs changed: a hint to read again.
     pub(crate) changes: watch::Sender<u64>,
 }
@@ -102,6 +105,7 @@ impl App {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             pokes: Pokes::default(),
+            metrics: Metrics::new(),
             changes: watch::Sender::new(0),
         }))
     }
@@ -115,7 +119,7 @@ impl App {
         facts: Facts,
     ) -> Result<Option<VmState>, StoreError> {
         let next = self.store.apply(id, generation, event, &facts, now_ms()).await?;
-        self.tell(id, next);
+        self.tell(id, next, facts.start.as_ref());
         Ok(next)
     }
 
@@ -125,14 +129,18 @@ impl App {
         taken: &Taken<'_>,
         said: Option<(VmEvent, Facts)>,
     ) -> Result<(bool, Option<VmState>), StoreError> {
+        let start = said.as_ref().and_then(|(_, facts)| facts.start.clone());
         let (is_confirmed, next) = self.store.confirm(taken, said, now_ms()).await?;
-        self.tell(taken.id, next);
+        self.tell(taken.id, next, start.as_ref());
         Ok((is_confirmed, next))
     }
 
-    /// Wakes who works on a VM's new state.
-    fn tell(&self, id: &VmId, next: Option<VmState>) {
+    /// Wakes who works on a VM's new state, and counts how a cached one came to run.
+    fn tell(&self, id: &VmId, next: Option<VmState>, start: Option<&Start>) {
         let Some(state) = next else { return };
+        if let (VmState::Started, Some(start)) = (state, start) {
+            self.metrics.started(start);
+        }
         tracing::info!(vm = %id, state = state.as_str(), "vm");
         self.pokes.follow.notify_one();
         self.pokes.webhooks.notify_one();
@@ -155,6 +163,7 @@ impl App {
             let code = facts.problem.map(|problem| problem.code.as_str());
             tracing::info!(build = %id, state = state.as_str(), code, "build");
             if state.is_over() {
+                self.metrics.build_ended(state);
                 self.contexts.remove(id).await;
                 // The next one may have its turn, and the host may have to be told.
                 self.pokes.builds.notify_one();

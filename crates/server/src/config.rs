@@ -17,6 +17,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Where the edge listens.
     pub edge_listen: SocketAddr,
+    /// Where the metrics are read without a key, beside the admin socket.
+    pub metrics_listen: Option<SocketAddr>,
     /// VMs are reached as `<label>.<base_domain>`.
     pub base_domain: String,
     /// Form of a VM's `url`, with `{hostname}` in it, such as `https://{hostname}` behind a TLS terminator. Without
@@ -46,6 +48,7 @@ impl Default for ServerConfig {
             dir: PathBuf::from("api"),
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             edge_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            metrics_listen: None,
             base_domain: "localhost".to_owned(),
             public_url: None,
             agent_socket: PathBuf::from("run/agent.sock"),

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use cakework_core::id::{BuildId, Generation, HostId, VmId};
 use cakework_wire::build::{ContextKept, PutBuild, PutBuildAnswer};
 use cakework_wire::host::{
-    Accepted, AgentProblem, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL, PROTOCOL_HEADER, PullImage,
-    PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm, VmReport, WAKE_WAIT_MAX_MS, WakeVm,
-    WatchPage,
+    Accepted, AgentProblem, CachedStatus, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL,
+    PROTOCOL_HEADER, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm, VmReport,
+    WAKE_WAIT_MAX_MS, WakeVm, WatchPage,
 };
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
@@ -48,6 +48,11 @@ impl HostError {
     }
 }
 
+/// What cached VMs hold that do not run, as the agent on `socket` says; `None` where none answers.
+pub async fn waiting(socket: &Path) -> Option<CachedStatus> {
+    HostClient::new(socket).ok()?.cached().await.ok()
+}
+
 /// A client of one host's agent.
 #[derive(Debug, Clone)]
 pub(crate) struct HostClient {
@@ -72,6 +77,11 @@ impl HostClient {
     /// What the host is and has.
     pub(crate) async fn status(&self) -> Result<Reply<HostStatus>, HostError> {
         call(self.request(Method::GET, "host"), SHORT).await
+    }
+
+    /// What cached VMs hold on the host that do not run.
+    pub(crate) async fn cached(&self) -> Result<CachedStatus, HostError> {
+        Ok(call::<CachedStatus>(self.request(Method::GET, "host/cached"), SHORT).await?.body)
     }
 
     /// What changed on the host after `after`; held for at most `wait`.

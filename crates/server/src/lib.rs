@@ -11,6 +11,7 @@ mod contexts;
 mod error;
 mod host;
 pub mod keys;
+mod metrics;
 mod ops;
 mod places;
 mod reconcile;
@@ -23,6 +24,7 @@ mod tests;
 mod turns;
 
 pub use config::{AccountLimits, BuildRules, ServerConfig};
+pub use host::waiting;
 pub use serve::run;
 
 /// The OpenAPI document of this build.

@@ -18,7 +18,7 @@ use crate::config::ServerConfig;
 use crate::ops::cached::run::Wakes;
 use crate::seal::Sealer;
 use crate::store::Store;
-use crate::{keys, reconcile, routes};
+use crate::{keys, metrics, reconcile, routes};
 
 /// Time that a start call waits for its VM to run: well inside the 60 s after which clients give up.
 const START_WAIT: Duration = Duration::from_secs(10);
@@ -37,6 +37,10 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
     let twin = bind_twin(&listener).await;
     let edge_listener = bind(config.edge_listen).await?;
     let admin_listener = keys::admin::listen(&config.dir)?;
+    let metrics_listener = match config.metrics_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     if let Some(key) = keys::first_key(&store).await?
         && config.print_first_key
     {
@@ -69,10 +73,19 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
         });
     }
     let (token, table, waker) = (shutdown.clone(), app.routes.clone(), Arc::new(Wakes(Arc::clone(&app))));
+    let counts = app.metrics.edge.clone();
     serving.spawn(async move {
-        cakework_edge::serve(edge_listener, table, edge, waker, token).await.context("the edge stopped")
+        cakework_edge::serve(edge_listener, table, edge, counts, waker, token).await.context("the edge stopped")
     });
-    let (token, router) = (shutdown.clone(), keys::admin::router(store.clone()));
+    let metrics = metrics::serve::router(Arc::clone(&app));
+    if let Some(listener) = metrics_listener {
+        let (token, router) = (shutdown.clone(), metrics.clone());
+        serving.spawn(async move {
+            let server = axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned());
+            server.await.context("the metrics stopped")
+        });
+    }
+    let (token, router) = (shutdown.clone(), keys::admin::router(store.clone()).merge(metrics));
     serving.spawn(async move {
         let server = axum::serve(admin_listener, router).with_graceful_shutdown(token.cancelled_owned());
         server.await.context("the admin socket stopped")

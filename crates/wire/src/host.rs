@@ -131,6 +131,12 @@ pub struct CachedStatus {
     pub asleep: WaitingVms,
     /// Restores that failed since the agent started; a slower start took the place of each.
     pub restores_failed: u64,
+    /// What may wait on the host, in MiB.
+    #[serde(default)]
+    pub host_cap_mib: u64,
+    /// What may wait of one scope, in MiB.
+    #[serde(default)]
+    pub scope_cap_mib: u64,
 }
 
 /// Sandboxes of one kind that wait.

@@ -50,6 +50,11 @@ impl Pool {
         Self { caps, entries: BTreeMap::new(), uses: 0 }
     }
 
+    /// What may wait.
+    pub const fn caps(&self) -> Caps {
+        self.caps
+    }
+
     /// Whether a sandbox of this size could wait if others went.
     pub const fn could_take(&self, mib: u64) -> bool {
         mib <= self.caps.host_mib && mib <= self.caps.scope_mib

@@ -58,6 +58,11 @@ impl Shared {
         self.pool().shrink_to(mib)
     }
 
+    /// What may wait.
+    pub fn caps(&self) -> Caps {
+        self.pool().caps()
+    }
+
     /// See [`Pool::waiting`].
     pub fn waiting(&self, waits: Waits) -> (u64, u64) {
         self.pool().waiting(waits)

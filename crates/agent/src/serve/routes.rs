@@ -197,11 +197,14 @@ async fn cached(Shared(state): Shared<Arc<State>>) -> Answer<CachedStatus> {
         let (count, memory_mib) = state.cached.waiting(waits);
         WaitingVms { count, memory_mib }
     };
+    let caps = state.cached.caps();
     state.reply(CachedStatus {
         paused: of(Waits::Paused),
         created: of(Waits::Created),
         asleep: of(Waits::Asleep),
         restores_failed: state.cached.restores_failed(),
+        host_cap_mib: caps.host_mib,
+        scope_cap_mib: caps.scope_mib,
     })
 }
 

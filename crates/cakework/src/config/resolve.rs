@@ -44,7 +44,10 @@ pub fn agent(settings: &Settings, placed: &Placed<'_>) -> AgentConfig {
             slots: capacity.slots,
         },
         cgroup_parent: capacity.cgroup_parent.clone(),
-        cached: CachedConfig::default(),
+        cached: CachedConfig {
+            waiting_mib: settings.cached.waiting_mib,
+            scope_waiting_mib: settings.cached.account_waiting_mib,
+        },
         network: NetConfig {
             instance: instance.id.clone(),
             pool: instance.pool,
@@ -119,6 +122,7 @@ pub fn api(settings: &Settings, dir: PathBuf, agent_socket: PathBuf) -> ServerCo
         dir,
         listen: settings.listen,
         edge_listen: settings.edge_listen,
+        metrics_listen: settings.metrics_listen,
         base_domain: settings.base_domain.clone(),
         public_url: settings.public_url.clone(),
         agent_socket,

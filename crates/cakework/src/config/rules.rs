@@ -47,6 +47,21 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
         format!("{} is the API's address too", settings.edge_listen),
         "give the edge another port",
     );
+    if let Some(address) = settings.metrics_listen {
+        rule(
+            address.port() != 0 && !address.ip().is_unspecified(),
+            "metrics_listen",
+            format!("{address} has no port, or is every address: metrics are read without a key"),
+            "write one address that only operators reach, such as 127.0.0.1:9464",
+        );
+    }
+    let (cap, of_account) = (settings.cached.waiting_mib, settings.cached.account_waiting_mib);
+    rule(
+        cap.zip(of_account).is_none_or(|(cap, of_account)| of_account <= cap),
+        "cached.account_waiting_mib",
+        "one account may take more than all together".to_owned(),
+        "write no more than cached.waiting_mib",
+    );
     rule(
         is_domain(&settings.base_domain),
         "base_domain",
@@ -214,12 +229,17 @@ mod tests {
     #[test]
     fn each_rule_can_be_broken() {
         type Spoil = fn(&mut Settings);
-        let cases: [(&str, Spoil); 14] = [
+        let cases: [(&str, Spoil); 17] = [
             ("data_dir", |s| s.data_dir = "data".into()),
             ("data_dir", |s| s.data_dir = format!("/{}", "d".repeat(90)).into()),
             ("data_dir", |s| s.data_dir = "/a:b".into()),
             ("listen", |s| s.listen.set_port(0)),
             ("edge_listen", |s| s.edge_listen = s.listen),
+            ("metrics_listen", |s| s.metrics_listen = "0.0.0.0:9464".parse().ok()),
+            ("metrics_listen", |s| s.metrics_listen = "127.0.0.1:0".parse().ok()),
+            ("cached.account_waiting_mib", |s| {
+                s.cached = crate::config::settings::Cached { waiting_mib: Some(1), account_waiting_mib: Some(2) }
+            }),
             ("base_domain", |s| s.base_domain = "https://x".into()),
             ("public_url", |s| s.public_url = Some("https://example.com".into())),
             ("isolation.runsc", |s| s.isolation.runsc = "runsc".into()),

@@ -25,12 +25,15 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the edge listens.
     pub edge_listen: SocketAddr,
+    /// Where the metrics are read without a key.
+    pub metrics_listen: Option<SocketAddr>,
     /// VMs are reached as `<label>.<base_domain>`.
     pub base_domain: String,
     /// Form of a VM's URL, with `{hostname}` in it.
     pub public_url: Option<String>,
     pub isolation: Isolation,
     pub capacity: Capacity,
+    pub cached: Cached,
     pub network: Network,
     pub images: Images,
     pub logs: Logs,
@@ -70,6 +73,14 @@ pub struct Capacity {
     pub disk_mib: Option<u64>,
     pub slots: u16,
     pub cgroup_parent: Option<String>,
+}
+
+/// `[cached]`: what of the memory cached VMs may take that do not run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cached {
+    pub waiting_mib: Option<u64>,
+    pub account_waiting_mib: Option<u64>,
 }
 
 /// `[network]`
@@ -179,10 +190,12 @@ impl Default for Settings {
             data_dir: PathBuf::from("/var/lib/cakework"),
             listen: server.listen,
             edge_listen: server.edge_listen,
+            metrics_listen: server.metrics_listen,
             base_domain: server.base_domain,
             public_url: server.public_url,
             isolation: Isolation::default(),
             capacity: Capacity::default(),
+            cached: Cached::default(),
             network: Network::default(),
             images: Images::default(),
             logs: Logs::default(),

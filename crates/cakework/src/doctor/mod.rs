@@ -7,6 +7,7 @@ mod host;
 mod row;
 mod space;
 mod storage;
+mod waiting;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ pub fn quick(settings: &Settings) -> Vec<Row> {
     }
     rows.push(space::disk(&settings.data_dir));
     rows.push(space::memory());
+    rows.push(waiting::row(settings));
     rows.push(host::port("port api", settings.listen, &settings.data_dir));
     rows.push(host::port("port edge", settings.edge_listen, &settings.data_dir));
     rows.push(host::forwarding());

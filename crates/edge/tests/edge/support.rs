@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cakework_core::id::{Generation, HostLabel, VmId};
-use cakework_edge::{EdgeConfig, EdgeLimits, Route, RouteTable, Target, WakeFailure, Waker, Waking};
+use cakework_edge::{EdgeConfig, EdgeLimits, EdgeMetrics, Route, RouteTable, Target, WakeFailure, Waker, Waking};
+use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -64,7 +65,9 @@ impl Edge {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let config = EdgeConfig { base_domain: DOMAIN.to_owned(), limits };
-        let served = tokio::spawn(cakework_edge::serve(listener, routes.clone(), config, waker, shutdown.clone()));
+        let metrics = EdgeMetrics::new(&mut Registry::default());
+        let serving = cakework_edge::serve(listener, routes.clone(), config, metrics, waker, shutdown.clone());
+        let served = tokio::spawn(serving);
         Self { address, routes, shutdown, served: AbortOnDropHandle::new(served) }
     }
 

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use cakework_api::problem::{ErrorCode, Problem};
@@ -26,6 +26,7 @@ pub(crate) async fn frame(State(app): State<Shared>, request: Request, next: Nex
     let id = format!("{:032x}", (u128::from(rand::rng().next_u64()) << 64) | u128::from(rand::rng().next_u64()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = tracing::info_span!("request", id, %method, path);
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let started = Instant::now();
     async {
         let mut response = match app.requests.try_acquire() {
@@ -42,8 +43,9 @@ pub(crate) async fn frame(State(app): State<Shared>, request: Request, next: Nex
         if let Some(error) = response.extensions_mut().remove::<Arc<ApiError>>() {
             response = render(&error, &id, &path, &response);
         }
-        let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis() as u64);
-        tracing::debug!(status, ms, "answered");
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        app.metrics.called(route.as_ref().map(MatchedPath::as_str), status, took);
+        tracing::debug!(status, ms = took.as_millis() as u64, "answered");
         let header = HeaderValue::from_str(&id).expect("hex digits");
         response.headers_mut().insert(REQUEST_ID, header);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

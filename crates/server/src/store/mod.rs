@@ -16,6 +16,7 @@ pub(crate) mod images;
 pub(crate) mod keys;
 pub(crate) mod page;
 pub(crate) mod registries;
+pub(crate) mod stands;
 pub(crate) mod vm_changes;
 pub(crate) mod vms;
 pub(crate) mod webhooks;

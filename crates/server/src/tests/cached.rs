@@ -1,5 +1,7 @@
 //! Cached VMs: every call in every state, one forced order of events each, and both sides agreed after each loss.
 
+use std::sync::Arc;
+
 use axum::http::Method;
 use cakework_core::cached::{Prewarm, Sleep};
 use cakework_core::id::{Generation, VmId};
@@ -11,6 +13,7 @@ use super::script::{Host, Loss, started};
 use super::{Answer, PATIENCE, TestApp, eventually};
 use crate::keys::Scope;
 use crate::ops::cached::run::{By, run};
+use crate::reconcile as reconcilers;
 use crate::store::Store;
 use crate::store::vm_changes::Facts;
 use crate::store::vms::Vm;
@@ -299,6 +302,8 @@ async fn starts_at_once_are_one_run_also_by_two_processes() {
     let store = Store::open(api.dir.path()).await.unwrap();
     let sealer = crate::seal::Sealer::open(api.dir.path()).unwrap();
     let second = crate::app::App::new(api.app.config.clone(), store, sealer, PATIENCE).unwrap();
+    let seq = reconcilers::follow::fill(&second).await.unwrap();
+    api.tasks.spawn(reconcilers::follow::run(Arc::clone(&second), seq, api.shutdown.clone()));
     let here = futures_util::future::join_all((0..25).map(|_| call(&api, &key, &id, "start")));
     let there = futures_util::future::join_all((0..5).map(|_| run(&second, &id, By::Owner, PATIENCE)));
     let (here, there) = tokio::join!(here, there);

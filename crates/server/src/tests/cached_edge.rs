@@ -78,7 +78,8 @@ impl World {
         let edge = listener.local_addr().unwrap();
         let config = EdgeConfig { base_domain: "localhost".into(), limits: EdgeLimits::default() };
         let waker = Arc::new(Wakes(Arc::clone(&api.app)));
-        let serving = cakework_edge::serve(listener, api.app.routes.clone(), config, waker, api.shutdown.clone());
+        let (routes, metrics) = (api.app.routes.clone(), api.app.metrics.edge.clone());
+        let serving = cakework_edge::serve(listener, routes, config, metrics, waker, api.shutdown.clone());
         let served = AbortOnDropHandle::new(tokio::spawn(serving));
         Self { api, host, key, edge, upstream: Upstream::new().await, _served: served }
     }

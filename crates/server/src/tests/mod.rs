@@ -12,6 +12,7 @@ mod cached_edge;
 mod follow;
 mod images;
 mod keys;
+mod metrics;
 mod openapi;
 mod reconcile;
 mod registries;

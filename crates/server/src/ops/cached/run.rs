@@ -8,7 +8,7 @@ use std::time::Duration;
 use cakework_core::id::VmId;
 use cakework_core::lifecycle::{Exit, ExitReason, VmEvent, VmState};
 use cakework_edge::{WakeFailure, Waker, Waking};
-use cakework_wire::host::ProblemCode;
+use cakework_wire::host::{ProblemCode, VmObservation};
 use tokio::time::Instant;
 
 use crate::app::{App, Shared};
@@ -139,9 +139,14 @@ async fn wake_up(app: &App, id: &VmId) -> Result<(), NotRun> {
     let Some(host) = &vm.host else {
         return Err(NotRun::Broken(anyhow::anyhow!("the started VM {} has no host", vm.id)));
     };
+    let slept = vm.cached.as_ref().and_then(|cached| cached.sleep);
+    let begin = Instant::now();
     match app.host.wake_vm(host, &vm.id, vm.generation).await {
         Ok(reply) if reply.body.generation == vm.generation && vm.incarnation.as_ref() == Some(&reply.incarnation) => {
             observe(app, &vm, &reply.body.observation).await?;
+            if let (Some(from), VmObservation::Running { .. }) = (slept, &reply.body.observation) {
+                app.metrics.woke(from, begin.elapsed());
+            }
         }
         Ok(_) => tracing::warn!(vm = %vm.id, "the host has woken another life of the VM"),
         Err(HostError::Problem(problem)) if problem.code == ProblemCode::Unknown => {
@@ -171,7 +176,7 @@ impl Waker for Wakes {
     fn wake(&self, vm_id: &VmId) -> Waking {
         let (app, id) = (Arc::clone(&self.0), vm_id.clone());
         Box::pin(async move {
-            match run(&app, &id, By::Request, WAKE_LONGEST).await {
+            let woken = match run(&app, &id, By::Request, WAKE_LONGEST).await {
                 Ok(_) => Ok(()),
                 Err(NotRun::NotCached | NotRun::NotByRequests | NotRun::Stopping | NotRun::Over) => {
                     Err(WakeFailure::Stopped)
@@ -182,7 +187,9 @@ impl Waker for Wakes {
                     tracing::error!(vm = %id, error = ?error, "a VM was not woken");
                     Err(WakeFailure::Failed)
                 }
-            }
+            };
+            app.metrics.woken_for_requests(woken);
+            woken
         })
     }
 }

@@ -1,7 +1,7 @@
 # The one list of developer commands. Each runs from a clean clone; those that need root say so.
 .DEFAULT_GOAL := help
 SHELL := bash
-.PHONY: help build test lint fmt bench demo demo-stop setup deny
+.PHONY: help build test lint fmt bench differential demo demo-stop setup deny
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,6 +14,9 @@ build: ## one static release binary: target/release/cakework
 
 test: ## all tests, with real sandboxes, networks and registries (root)
 	@bash scripts/test.sh $(TESTS)
+
+differential: ## build many Dockerfiles here and with buildah, compare, write the table (root)
+	@bash scripts/differential.sh
 
 bench: ## Cakework beside the tools it stands on: starts, imports, getVm, memory (root)
 	@bash scripts/bench.sh $(BENCH)

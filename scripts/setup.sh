@@ -114,6 +114,7 @@ if [ -n "$tests" ]; then
     want skopeo "the other side of image tests and of the import benchmark"
     want umoci "the same"
     want busybox-static "a small image"
+    want mmdebstrap "brings Debian 13's buildah, which builds the same Dockerfiles as this project"
     want socat "listeners and probes of the network tests"
     want iputils-ping "ICMP probes"
     want python3 "servers and clients of the network tests"

@@ -131,7 +131,9 @@ impl Executor<'_> {
                 Some(owner) => {
                     let user = rootfs::find_user(root, &owner)
                         .map_err(|error| Ending::rootfs(BuildErrorCode::CopyFailed, error))?;
-                    Some(Owner::Set { uid: user.uid, gid: user.gid })
+                    // A number alone is that of the group, too (Docker's reference, `COPY --chown`).
+                    let gid = if owner.parse::<u32>().is_ok() { user.uid } else { user.gid };
+                    Some(Owner::Set { uid: user.uid, gid })
                 }
                 None => None,
             };

@@ -27,9 +27,9 @@ pub struct Builds {
 /// What is to be built.
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    dockerfile: String,
-    files: Vec<Entry>,
-    put: PutBuild,
+    pub dockerfile: String,
+    pub files: Vec<Entry>,
+    pub put: PutBuild,
 }
 
 /// How a build ended.

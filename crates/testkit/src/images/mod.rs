@@ -3,6 +3,7 @@
 //! Images of Debian packages cost seconds, so they are kept in [`cache_dir`] under a hash of what went in.
 
 mod build;
+mod buildah;
 mod cache;
 mod debian;
 mod layer;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use build::Builder;
+pub use buildah::buildah_root;
 pub use cache::cache_dir;
 pub use debian::{busybox, large, python, python_app};
 pub use layer::{Entry, Layer, tar};

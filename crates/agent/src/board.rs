@@ -47,11 +47,14 @@ impl Board {
     pub fn vm(&self, report: VmReport) {
         self.change(|state, seq| {
             let old = state.vms.get(&report.vm_id);
-            if old.is_some_and(|(_, old)| old.generation > report.generation || *old == report) {
-                return false;
+            let is_news = old.is_none_or(|(_, old)| {
+                (old.generation, &old.observation) != (report.generation, &report.observation)
+                    && old.generation <= report.generation
+            });
+            if is_news {
+                state.vms.insert(report.vm_id.clone(), (seq, VmReport { seq, ..report }));
             }
-            state.vms.insert(report.vm_id.clone(), (seq, report));
-            true
+            is_news
         });
     }
 
@@ -150,7 +153,12 @@ mod tests {
     use cakework_wire::host::VmObservation;
 
     fn report(generation: u64, observation: VmObservation) -> VmReport {
-        VmReport { vm_id: "e784996f346483".parse().expect("an id"), generation: Generation(generation), observation }
+        VmReport {
+            vm_id: "e784996f346483".parse().expect("an id"),
+            generation: Generation(generation),
+            observation,
+            seq: 0,
+        }
     }
 
     #[test]

@@ -254,7 +254,11 @@ pub struct SleepVm {
 #[serde(rename_all = "snake_case", tag = "result")]
 pub enum SleepAnswer {
     /// It sleeps.
-    Asleep,
+    Asleep {
+        /// The number of this change on the host, as in [`VmReport`].
+        #[serde(default)]
+        seq: u64,
+    },
     /// It goes on: it was not idle.
     Busy {
         /// What it does.
@@ -320,6 +324,9 @@ pub struct VmReport {
     /// Where it is.
     #[serde(flatten)]
     pub observation: VmObservation,
+    /// The number of this change on its host: what is told under a smaller one was before it.
+    #[serde(default)]
+    pub seq: u64,
 }
 
 /// What changed on a host after a sequence number.
@@ -469,11 +476,12 @@ mod tests {
             vm_id: "e784996f346483".parse().expect("an id"),
             generation: Generation(2),
             observation: VmObservation::Running { address: Ipv4Addr::new(10, 64, 0, 1), start: None },
+            seq: 7,
         };
         let json = serde_json::to_value(&report).expect("plain data");
         assert_eq!(
             json,
-            serde_json::json!({"vmId": "e784996f346483", "generation": 2, "state": "running", "address": "10.64.0.1"})
+            serde_json::json!({"vmId": "e784996f346483", "generation": 2, "state": "running", "address": "10.64.0.1", "seq": 7})
         );
         assert_eq!(serde_json::from_value::<VmReport>(json).expect("its own form"), report);
     }

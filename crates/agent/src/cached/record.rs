@@ -85,6 +85,6 @@ impl Record {
                 VmObservation::Ended { exit: self.run.exit.clone().unwrap_or(Exit::only(ExitReason::Unknown)) }
             }
         };
-        VmReport { vm_id: vm.clone(), generation: self.generation, observation }
+        VmReport { vm_id: vm.clone(), generation: self.generation, observation, seq: 0 }
     }
 }

@@ -66,7 +66,7 @@ impl Driver {
                 self.sleeper = Some((true, answer));
                 return Ok(Event::SpillBegun);
             }
-            Some((_, answer)) => drop(answer.send(SleepAnswer::Asleep)),
+            Some((_, answer)) => drop(answer.send(self.sleeps())),
             None => {}
         }
         self.registry.rest(&self.vm, self.record.generation);
@@ -119,7 +119,7 @@ impl Driver {
                     self.sleeper = Some((true, answer));
                     return Some(Event::SpillBegun);
                 }
-                let _ = answer.send(SleepAnswer::Asleep);
+                let _ = answer.send(self.sleeps());
             }
             Some(Command::Sleep { answer, .. }) => drop(answer.send(SleepAnswer::NotRunning)),
             Some(Command::Wake { generation, answer }) => {
@@ -134,6 +134,12 @@ impl Driver {
         None
     }
 
+    /// That it sleeps, as the board has it: only this driver puts its reports there.
+    fn sleeps(&self) -> SleepAnswer {
+        let seq = self.parts.board.vm_report(&self.vm).map_or(0, |report| report.seq);
+        SleepAnswer::Asleep { seq }
+    }
+
     pub(super) async fn spill(&mut self) -> Next {
         let dir = self.dir.spill();
         let spilled = match self.blocking("make a directory", move || empty_dir(&dir)).await {
@@ -145,7 +151,7 @@ impl Driver {
         self.unspillable = true;
         if let Some((_, answer)) = self.sleeper.take() {
             // It sleeps, if not as it was asked to.
-            let _ = answer.send(SleepAnswer::Asleep);
+            let _ = answer.send(self.sleeps());
         }
         Ok(Event::SpillFailed)
     }

@@ -146,7 +146,7 @@ impl Record {
                 VmObservation::Ended { exit: self.exit.clone().unwrap_or(Exit::only(ExitReason::Unknown)) }
             }
         };
-        VmReport { vm_id: vm.clone(), generation: self.generation, observation }
+        VmReport { vm_id: vm.clone(), generation: self.generation, observation, seq: 0 }
     }
 }
 
@@ -162,6 +162,6 @@ impl Tombstone {
     /// What the host says about it.
     pub fn report(self, vm: &VmId) -> VmReport {
         let exit = Exit::only(ExitReason::Stopped);
-        VmReport { vm_id: vm.clone(), generation: self.generation, observation: VmObservation::Ended { exit } }
+        VmReport { vm_id: vm.clone(), generation: self.generation, observation: VmObservation::Ended { exit }, seq: 0 }
     }
 }

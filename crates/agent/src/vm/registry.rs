@@ -408,6 +408,7 @@ impl Registry {
                     vm_id: vm.clone(),
                     generation: assignment.generation,
                     observation,
+                    seq: 0,
                 });
                 self.drive_cached(vm, dir, record, false);
             }

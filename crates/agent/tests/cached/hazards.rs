@@ -71,9 +71,11 @@ async fn clocks_go_on_while_nothing_runs_and_never_back() {
     let host = Host::started().await;
     let digest = host.busybox().await;
     // How often two seconds and more passed between two looks, and the hundredths of a second since the boot.
-    let script = "mkdir -p /srv/w; httpd -p 80 -h /srv/w; jumps=0; last=
-        while :; do read up _ < /proc/uptime; now=$((${up%.*} * 100 + 1${up#*.} - 100)); d=$((now - ${last:-now}))
-        [ $d -lt 200 ] || jumps=$((jumps + 1)); [ $d -ge 0 ] || jumps=back; last=$now
+    let script = "mkdir -p /srv/w; jumps=0
+        look() { read up _ < /proc/uptime; now=$((${up%.*} * 100 + 1${up#*.} - 100)); }
+        look; last=$now; httpd -p 80 -h /srv/w
+        while :; do look; d=$((now - last)); last=$now
+        [ $d -lt 200 ] || jumps=$((jumps + 1)); [ $d -ge 0 ] || jumps=back
         echo $jumps $now > /srv/w/index.html; sleep 0.03; done";
     let wanted = VmSpec { port: Some(80), ..spec(&digest, script) };
     let pause = Duration::from_millis(2200);
@@ -81,9 +83,9 @@ async fn clocks_go_on_while_nothing_runs_and_never_back() {
     paused(&host, 1).await;
     tokio::time::sleep(pause).await;
     let address = vm.start_as(&host, StartTier::Paused).await;
-    jumped(&host, address, "1").await;
-    for (spill, jumps) in [(false, "2"), (true, "3")] {
-        assert_eq!(vm.sleep(&host, None, spill).await, SleepAnswer::Asleep);
+    jumped(&host, address, 1).await;
+    for (spill, jumps) in [(false, 2), (true, 3)] {
+        assert!(matches!(vm.sleep(&host, None, spill).await, SleepAnswer::Asleep { .. }));
         tokio::time::sleep(pause).await;
         vm.wake(&host).await;
         jumped(&host, address, jumps).await;
@@ -91,8 +93,9 @@ async fn clocks_go_on_while_nothing_runs_and_never_back() {
     vm.destroy(&host).await;
 }
 
-async fn jumped(host: &Host, address: std::net::Ipv4Addr, jumps: &str) {
-    host.until("its clock jumped", async || (count(host, address).await.0 == jumps).then_some(())).await;
+async fn jumped(host: &Host, address: std::net::Ipv4Addr, jumps: u32) {
+    let jumped = async || count(host, address).await.0.parse().ok().filter(|now: &u32| *now >= jumps);
+    host.until("its clock jumped", jumped).await;
 }
 
 #[tokio::test]
@@ -106,7 +109,7 @@ async fn a_connection_goes_on_over_a_sleep_in_place_and_ends_over_a_spill() {
     for spill in [false, true] {
         let mut open = TcpStream::connect((address, 80)).await.expect("it accepts");
         open.write_all(b"GET /index.html HTTP/1.0\r\n").await.expect("half a request");
-        assert_eq!(vm.sleep(&host, None, spill).await, SleepAnswer::Asleep);
+        assert!(matches!(vm.sleep(&host, None, spill).await, SleepAnswer::Asleep { .. }));
         vm.wake(&host).await;
         let mut answer = String::new();
         let heard = async {

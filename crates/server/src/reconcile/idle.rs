@@ -53,7 +53,7 @@ async fn pass(app: &App, again: &mut HashMap<VmId, Instant>) -> anyhow::Result<(
         }
         let Some(_quiet) = app.routes.quiet(&vm.id) else { continue };
         let slept = sleep(app, &vm, Some(timeout_ms)).await?;
-        if !matches!(slept, Ok(SleepAnswer::Asleep)) {
+        if !matches!(slept, Ok(SleepAnswer::Asleep { .. })) {
             tracing::debug!(vm = %vm.id, ?slept, "an idle VM was not put to sleep");
             again.insert(vm.id, Instant::now() + (timeout / AGAIN_PART).clamp(AGAIN_MIN, AGAIN_MAX));
         }
@@ -82,8 +82,8 @@ pub(crate) async fn sleep(
         Ok(reply) => reply,
         Err(error) => return Ok(Err(error)),
     };
-    if reply.body == SleepAnswer::Asleep {
-        app.store.sleeps(&vm.id, vm.generation, Some(Sleep::Paused), None).await?;
+    if let SleepAnswer::Asleep { seq } = reply.body {
+        app.store.sleeps(&vm.id, vm.generation, Some(Sleep::Paused), None, seq).await?;
         // The edge knows before a request goes on.
         if let Some(vm) = app.store.any_vm(&vm.id).await?.filter(|vm| vm.state == VmState::Started) {
             lead(app, &vm);

@@ -2,7 +2,7 @@
 
 use cakework_core::cached::Sleep;
 use cakework_core::lifecycle::{VmEvent, VmState};
-use cakework_wire::host::VmObservation;
+use cakework_wire::host::{VmObservation, VmReport};
 
 use crate::app::App;
 use crate::store::StoreError;
@@ -26,10 +26,10 @@ pub(crate) fn said(observation: &VmObservation) -> Option<(VmEvent, Facts)> {
 }
 
 /// Applies what was said of a VM in its own generation and on its host: its life, and within a run its sleep.
-pub(crate) async fn observe(app: &App, vm: &Vm, observation: &VmObservation) -> Result<(), StoreError> {
-    let Some((event, facts)) = said(observation) else { return Ok(()) };
+pub(crate) async fn observe(app: &App, vm: &Vm, report: &VmReport) -> Result<(), StoreError> {
+    let Some((event, facts)) = said(&report.observation) else { return Ok(()) };
     if vm.state == VmState::Started && event == VmEvent::HostStarted {
-        if app.store.sleeps(&vm.id, vm.generation, facts.sleep, facts.address).await? {
+        if app.store.sleeps(&vm.id, vm.generation, facts.sleep, facts.address, report.seq).await? {
             app.pokes.follow.notify_one();
         }
         return Ok(());

@@ -158,7 +158,7 @@ async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()
             vm = now;
         }
     }
-    Ok(observe(app, &vm, &report.observation).await?)
+    Ok(observe(app, &vm, report).await?)
 }
 
 /// Destroys what the record says is not wanted: a placement that is over, or one before the record's own. The earlier

@@ -24,21 +24,22 @@ pub(crate) struct CachedVm {
 }
 
 impl Store {
-    /// Records how a started VM sleeps, or with `None` that it is awake at an address. `false`: that is on record, or the
-    /// VM is not started in this generation.
+    /// Records how a started VM sleeps, or with `None` that it is awake at an address, as its host said under the number
+    /// `said`. `false`: that is on record, or something later is, or the VM is not started in this generation.
     pub(crate) async fn sleeps(
         &self,
         id: &VmId,
         generation: Generation,
         sleep: Option<Sleep>,
         address: Option<Ipv4Addr>,
+        said: u64,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         let seq = next_seq(&mut transaction).await?;
         let (sleep, address) = (sleep.map(Sleep::as_str), address.map(|address| address.to_string()));
         let done = sqlx::query(
-            "UPDATE vms SET sleep = $1, address = COALESCE($2, address), seq = $3 WHERE id = $4 AND generation = $5 \
-             AND state = 'started' AND kind = 'cached' \
+            "UPDATE vms SET sleep = $1, address = COALESCE($2, address), seq = $3, said = $6 WHERE id = $4 \
+             AND generation = $5 AND state = 'started' AND kind = 'cached' AND said < $6 \
              AND (COALESCE(sleep, '') <> COALESCE($1, '') OR COALESCE(address, '') <> COALESCE($2, address, ''))",
         )
         .bind(sleep)
@@ -46,6 +47,7 @@ impl Store {
         .bind(column(seq))
         .bind(id.as_str())
         .bind(column(generation.0))
+        .bind(column(said))
         .execute(&mut *transaction)
         .await?;
         // Without a change the number is not taken.

@@ -303,7 +303,8 @@ async fn apply_to(
     let done = sqlx::query(
         "UPDATE vms SET state = $1, address = $2, wish = $3, exit = $4, seq = $5, deadline_ms = $6, due_ms = $7, \
          attempts = 0, updated_ms = $8, env = CASE WHEN $1 = 'destroyed' THEN NULL ELSE env END, sleep = $12, \
-         start = $13, generation = generation + $14, incarnation = CASE WHEN $14 = 1 THEN NULL ELSE incarnation END \
+         start = $13, generation = generation + $14, incarnation = CASE WHEN $14 = 1 THEN NULL ELSE incarnation END, \
+         said = CASE WHEN $14 = 1 THEN 0 ELSE said END \
          WHERE id = $9 AND state = $10 AND generation = $11",
     )
     .bind(next.as_str())

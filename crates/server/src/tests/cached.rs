@@ -433,7 +433,7 @@ async fn a_vm_that_its_host_forgot_is_held_anew() {
 async fn an_earlier_placement_of_a_cached_vm_is_never_destroyed() {
     let (api, host, key) = with_host().await;
     let id = bring(&api, &host, &key, "started").await;
-    let ghost = |observation| VmReport { vm_id: id.clone(), generation: Generation::FIRST, observation };
+    let ghost = |observation| VmReport { vm_id: id.clone(), generation: Generation::FIRST, observation, seq: 0 };
     host.world().ghosts =
         vec![ghost(started()), ghost(exited(1)), ghost(VmObservation::Ended { exit: Exit::only(ExitReason::Unknown) })];
     host.poke();

@@ -136,7 +136,7 @@ async fn a_new_incarnation_ends_what_the_old_one_had() {
 async fn late_reports_change_nothing_and_what_is_not_wanted_is_destroyed() {
     let (api, host, key) = with_host().await;
     let (id, _) = start(&api, &key).await;
-    let report = |generation, observation| VmReport { vm_id: id.clone(), generation, observation };
+    let report = |generation, observation| VmReport { vm_id: id.clone(), generation, observation, seq: 0 };
     // An end of a placement that is not this one.
     host.world().ghosts = vec![report(Generation(0), ended(1)), report(Generation(7), ended(1))];
     host.poke();
@@ -160,7 +160,8 @@ async fn a_vm_that_no_record_names_is_left_alone() {
     let (api, host, key) = with_host().await;
     let (id, _) = start(&api, &key).await;
     let unknown: VmId = "00000000000000".parse().unwrap();
-    host.world().ghosts = vec![VmReport { vm_id: unknown.clone(), generation: Generation(1), observation: RUNNING }];
+    host.world().ghosts =
+        vec![VmReport { vm_id: unknown.clone(), generation: Generation(1), observation: RUNNING, seq: 0 }];
     host.observe(&id, ended(0));
     until(&api, &id, VmState::Destroyed).await;
     assert!(!host.world().vms.contains_key(&unknown));

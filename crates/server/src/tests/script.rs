@@ -227,7 +227,7 @@ impl Shared {
         let seq = self.bump(world);
         if let Some(held) = world.vms.get_mut(id) {
             held.report.observation = observation;
-            held.seq = seq;
+            (held.seq, held.report.seq) = (seq, seq);
         }
     }
 
@@ -356,8 +356,8 @@ async fn put_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(p
         if put.cached.is_some() {
             world.calls.push(if is_run { "run" } else { "hold" });
         }
-        let report = VmReport { vm_id: id.clone(), generation: put.generation, observation };
         let seq = shared.bump(&mut world);
+        let report = VmReport { vm_id: id.clone(), generation: put.generation, observation, seq };
         world.vms.insert(id.clone(), Held { report, put, seq });
         PutVmAnswer::Admitted { now: now(&world) }
     };
@@ -391,7 +391,7 @@ async fn sleep_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json
         return world.reply(SleepAnswer::Busy { reason });
     }
     shared.observe(&mut world, &id, VmObservation::Asleep { spilled: sleep.spill });
-    world.reply(SleepAnswer::Asleep)
+    world.reply(SleepAnswer::Asleep { seq: world.seq })
 }
 
 async fn wake_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(wake): Json<WakeVm>) -> Response {

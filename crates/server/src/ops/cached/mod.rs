@@ -116,7 +116,7 @@ pub(crate) async fn suspend(app: &App, caller: &Caller, id: &VmId) -> Result<(),
         return Err(busy("A request or connection is open.".to_owned()));
     };
     match idle::sleep(app, &vm, None).await? {
-        Ok(SleepAnswer::Asleep) => Ok(()),
+        Ok(SleepAnswer::Asleep { .. }) => Ok(()),
         Ok(SleepAnswer::Busy { reason }) => Err(busy(format!("The VM is busy: {reason}."))),
         Ok(SleepAnswer::NotRunning) => Err(not_running(id)),
         Err(error @ (HostError::Problem(_) | HostError::Away(_))) => Err(error.into()),

@@ -143,7 +143,7 @@ async fn wake_up(app: &App, id: &VmId) -> Result<(), NotRun> {
     let begin = Instant::now();
     match app.host.wake_vm(host, &vm.id, vm.generation).await {
         Ok(reply) if reply.body.generation == vm.generation && vm.incarnation.as_ref() == Some(&reply.incarnation) => {
-            observe(app, &vm, &reply.body.observation).await?;
+            observe(app, &vm, &reply.body).await?;
             if let (Some(from), VmObservation::Running { .. }) = (slept, &reply.body.observation) {
                 app.metrics.woke(from, begin.elapsed());
             }

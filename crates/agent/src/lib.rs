@@ -11,6 +11,7 @@ mod cached;
 mod capacity;
 mod config;
 pub mod engine;
+mod exec;
 mod host;
 pub mod logs;
 pub mod monitor;

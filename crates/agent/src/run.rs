@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use cakework_image::{ImageStore, Unpacker, rootfs};
+use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,7 @@ use crate::build::{self, BuildDir, Builds, Caches};
 use crate::cached::{self, HostKey};
 use crate::config::AgentConfig;
 use crate::engine::{self, ProbeConfig};
+use crate::exec::Execs;
 use crate::host::Host;
 use crate::net::Network;
 use crate::sys::cgroup::{Cgroups, MONITORS};
@@ -23,6 +25,8 @@ use crate::{capacity, serve};
 
 /// Open files that a process inside may have: what a host without `CAP_SYS_RESOURCE` still grants.
 const OPEN_FILES_MAX: u64 = 20_000;
+/// Sandboxes that are asked something at once.
+const SANDBOXES_AT_ONCE: usize = 16;
 
 /// Runs the agent until `shutdown`; the VMs run on.
 ///
@@ -79,6 +83,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         boot_id: host.boot_id.clone(),
         open_files: open_files(),
         board: board.clone(),
+        execs: Execs::default(),
         shutdown: shutdown.clone(),
     });
     let caps = config.cached.caps(capacity.memory_mib);
@@ -88,6 +93,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let builds = Builds::new(Arc::new(building(&config, &parts, unpacker)), registry.clone());
     build::recover(&builds).await.context("taking up the builds that are here")?;
     vm::recover(&parts, &registry, &config.dir).await.context("taking up the VMs that are here")?;
+    end_stray_commands(&parts.gvisor, &registry).await;
     board.images(images.reports());
     let collecting = tokio::spawn(build::collect_for_ever(builds.clone()));
     let reporting = tokio::spawn(report_images(images.clone(), board.clone(), shutdown.clone()));
@@ -118,6 +124,12 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     collecting.await.context("collecting what builds left")?;
     reporting.await.context("reporting images")?;
     served
+}
+
+/// Ends the commands that were open when the agent before this one ended: nobody hears them.
+async fn end_stray_commands(gvisor: &Gvisor, registry: &Registry) {
+    let vms = futures_util::stream::iter(registry.live());
+    vms.for_each_concurrent(SANDBOXES_AT_ONCE, async |vm| gvisor.kill_stray_execs(vm.as_str()).await).await;
 }
 
 fn building(config: &AgentConfig, vm: &Parts, unpacker: Unpacker) -> build::Parts {

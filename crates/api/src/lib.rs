@@ -4,6 +4,7 @@
 //! published contract; every moment is RFC 3339, UTC, with milliseconds.
 
 pub mod build;
+pub mod exec;
 pub mod image;
 pub mod logs;
 pub mod problem;

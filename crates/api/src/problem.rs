@@ -146,6 +146,10 @@ codes! {
     VmOver "vm_over" 409 "The VM is destroyed, or is being destroyed", fix: "Make another one with cacheVM.";
     StartFailed "start_failed" 409 "The VM could not be started", fix: "`exit` of getVm and getCachedVMLogs say why.";
     BuildOver "build_over" 409 "The build is over, so it can't be cancelled";
+    UpgradeRequired "upgrade_required" 426 "The path speaks WebSocket",
+        fix: "Open it as a WebSocket, or run the command by POST.";
+    TooManyExecs "too_many_execs" 429 "As many commands run in the VM as may at once",
+        fix: "Try again when one of them is over.";
     QueueFull "queue_full" 429 "As many builds wait as may wait", fix: "Try again when some of them are over.";
 
     NotImplemented "not_implemented" 501 "This server does not have the operation yet";

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod build;
 pub mod cached;
 pub mod egress;
+pub mod exec;
 pub mod fairness;
 pub mod id;
 pub mod isolation;

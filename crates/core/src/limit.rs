@@ -92,3 +92,18 @@ pub const SOURCE_TOKEN_MAX_BYTES: usize = 4096;
 pub const SOURCE_NAME_MAX_BYTES: usize = 256;
 /// Registries that an account keeps a credential of.
 pub const REGISTRIES_MAX: u64 = 100;
+
+/// Time after which an exec is killed where nothing else is asked for, in seconds.
+pub const EXEC_TIMEOUT_DEFAULT_SECS: u64 = 60;
+/// Longest time of an exec, in seconds (a day).
+pub const EXEC_TIMEOUT_MAX_SECS: u64 = 24 * 3600;
+/// Bytes of the standard input that comes with a request.
+pub const EXEC_STDIN_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes that an answer has of each output stream; what comes after is counted alone.
+pub const EXEC_OUTPUT_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes of one message of an open exec.
+pub const EXEC_MESSAGE_MAX_BYTES: usize = 64 * 1024;
+/// Execs that are open in one VM.
+pub const EXECS_MAX: u32 = 32;
+/// Bytes of an exec's working directory, and of a path in a VM.
+pub const GUEST_PATH_MAX_BYTES: usize = 4096;

@@ -34,6 +34,9 @@ pub(crate) const REQUESTS_MAX: usize = 1024;
 /// Who follows a log at once, in all and of one account.
 const FOLLOWERS_MAX: usize = 256;
 const FOLLOWERS_OF_ACCOUNT_MAX: usize = 32;
+/// Commands in VMs at once, in all and of one account.
+const EXECS_MAX: usize = 1024;
+const EXECS_OF_ACCOUNT_MAX: usize = 256;
 
 /// Shared by all.
 pub(crate) type Shared = Arc<App>;
@@ -54,6 +57,7 @@ pub(crate) struct App {
     /// Reads which images a Dockerfile needs.
     pub(crate) planner: Planner,
     pub(crate) followers: Places,
+    pub(crate) execs: Places,
     /// Who asks a host to wake a VM.
     pub(crate) waking: Turns,
     /// What goes on without anybody who waits for it.
@@ -101,6 +105,7 @@ impl App {
             contexts,
             planner: needs_of,
             followers: Places::new(FOLLOWERS_MAX, FOLLOWERS_OF_ACCOUNT_MAX),
+            execs: Places::new(EXECS_MAX, EXECS_OF_ACCOUNT_MAX),
             waking: Turns::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

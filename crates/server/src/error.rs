@@ -86,6 +86,9 @@ pub(crate) const fn code_of(code: ProblemCode) -> ErrorCode {
         ProblemCode::ImageReference | ProblemCode::EgressDenied => ErrorCode::ImageReference,
         ProblemCode::RegistryUnavailable => ErrorCode::RegistryUnavailable,
         ProblemCode::DiskFull => ErrorCode::DiskFull,
+        ProblemCode::NotRunning => ErrorCode::VmNotRunning,
+        ProblemCode::Busy => ErrorCode::TooManyExecs,
+        ProblemCode::InvalidCommand => ErrorCode::InvalidCommand,
         ProblemCode::Unknown | ProblemCode::Protocol | ProblemCode::Internal => ErrorCode::Internal,
     }
 }

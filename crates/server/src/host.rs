@@ -43,7 +43,7 @@ pub(crate) enum HostError {
 }
 
 impl HostError {
-    fn away(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn away(error: impl std::fmt::Display) -> Self {
         Self::Away(error.to_string())
     }
 }
@@ -198,7 +198,7 @@ impl HostClient {
         Ok(of(host, call(request, LOGS).await?)?.body)
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://agent/v1/{path}")).header(PROTOCOL_HEADER, PROTOCOL)
     }
 }
@@ -228,7 +228,7 @@ async fn call<T: DeserializeOwned>(request: RequestBuilder, longest: Duration) -
 }
 
 /// The whole chain of an error: the client's own words leave the cause out.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -10,6 +10,7 @@ pub mod config;
 mod contexts;
 mod error;
 mod host;
+mod host_exec;
 pub mod keys;
 mod metrics;
 mod ops;

@@ -16,7 +16,7 @@
 //! | `PUT /v1/images/{digest}` | [`PullImage`] | [`ImageReport`] |
 //! | `GET /v1/images/{digest}` | | [`ImageReport`] |
 //!
-//! Builds have verbs of their own: [`crate::build`].
+//! Builds have verbs of their own: [`crate::build`]. So have commands that run in a VM: [`crate::exec`].
 //!
 //! Every answer is a [`Reply`]; every failure an [`AgentProblem`] with a 4xx or 5xx status. Verbs are idempotent on
 //! `(vmId, generation)` and on an image's digest. Each request names the caller's protocol in [`PROTOCOL_HEADER`];
@@ -91,6 +91,12 @@ pub enum ProblemCode {
     RegistryUnavailable,
     /// The host does not know it.
     Unknown,
+    /// The VM does not run in this placement, or sleeps.
+    NotRunning,
+    /// As much goes on as may at once.
+    Busy,
+    /// A command that can't be started.
+    InvalidCommand,
     /// The caller's protocol is too old, or the message is not one.
     Protocol,
     /// The host has no room on its disk.

@@ -6,5 +6,6 @@
 //! one before it interoperate.
 
 pub mod build;
+pub mod exec;
 pub mod host;
 pub mod segment;

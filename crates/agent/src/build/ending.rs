@@ -90,6 +90,9 @@ impl Ending {
             | ProblemCode::ImageReference
             | ProblemCode::RegistryUnavailable
             | ProblemCode::Unknown
+            | ProblemCode::NotRunning
+            | ProblemCode::Busy
+            | ProblemCode::InvalidCommand
             | ProblemCode::Protocol => code,
         };
         Self::new(code, problem.message)

@@ -32,6 +32,7 @@ impl Driver {
         self.wakers.clear();
         self.sleeper = None;
         self.shared.leave(&self.vm);
+        self.parts.execs.forget(&self.vm);
         let mut wait = RETRY_MIN;
         while let Err(error) = self.try_clean(what).await {
             tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "a cleaning is tried again");

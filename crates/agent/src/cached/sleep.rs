@@ -58,11 +58,13 @@ impl Driver {
     /// Asleep or spilled.
     async fn lie(&mut self) -> Next {
         let spilled = self.record.stage == Stage::Spilled;
+        self.parts.execs.still(&self.vm);
         if spilled {
             self.unload().await?;
         }
+        self.unspillable |= self.parts.execs.lingers(&self.vm);
         match self.sleeper.take() {
-            Some((true, answer)) if !spilled => {
+            Some((true, answer)) if !spilled && !self.parts.execs.lingers(&self.vm) => {
                 self.sleeper = Some((true, answer));
                 return Ok(Event::SpillBegun);
             }
@@ -115,7 +117,7 @@ impl Driver {
     async fn hear_while_asleep(&mut self, command: Option<Command>, spilled: bool) -> Option<Event> {
         match command {
             Some(Command::Sleep { ask, answer }) if ask.generation == self.record.generation => {
-                if ask.spill && !spilled {
+                if ask.spill && !spilled && !self.parts.execs.lingers(&self.vm) {
                     self.sleeper = Some((true, answer));
                     return Some(Event::SpillBegun);
                 }
@@ -127,7 +129,10 @@ impl Driver {
                     self.wakers.push(answer);
                 }
             }
-            Some(Command::Evict) => return (!spilled).then_some(Event::SpillBegun),
+            Some(Command::Evict) => {
+                let spills = !spilled && !self.parts.execs.lingers(&self.vm);
+                return spills.then_some(Event::SpillBegun);
+            }
             // The registry is gone because the agent ends.
             None => self.parts.shutdown.cancelled().await,
         }

@@ -21,6 +21,7 @@ const MONITOR_BACKOFF_MAX: Duration = Duration::from_secs(10);
 impl Driver {
     pub(super) async fn watch(&mut self) -> Next {
         // Whoever waited for it to be awake.
+        self.parts.execs.awake(&self.vm);
         for waker in self.wakers.drain(..) {
             // It may have had enough.
             let _ = waker.send(());
@@ -76,6 +77,8 @@ impl Driver {
                     SleepAnswer::NotRunning
                 } else if let Some(reason) = self.busy(ask.idle_ms).await {
                     SleepAnswer::Busy { reason }
+                } else if !self.parts.execs.still(&self.vm) {
+                    SleepAnswer::Busy { reason: "a command is open in it".into() }
                 } else {
                     self.sleeper = Some((ask.spill, answer));
                     return Some(Event::PauseBegun);
@@ -100,6 +103,10 @@ impl Driver {
         let idle_ms = idle_ms?;
         self.read_activity().await;
         let been_ms = self.activity.idle_ms(clock::boottime_ms());
+        let over_ms = self.parts.execs.idle_ms(&self.vm).unwrap_or(0);
+        if over_ms < idle_ms {
+            return Some(format!("a command was open in it {over_ms} ms ago"));
+        }
         (been_ms < idle_ms).then(|| format!("it used the CPU {been_ms} ms ago"))
     }
 

@@ -41,13 +41,15 @@ impl IntoResponse for Problem {
 
 const fn status(code: ProblemCode) -> StatusCode {
     match code {
-        ProblemCode::Protocol | ProblemCode::ImageReference => StatusCode::BAD_REQUEST,
+        ProblemCode::Protocol | ProblemCode::ImageReference | ProblemCode::InvalidCommand => StatusCode::BAD_REQUEST,
         ProblemCode::RegistryUnauthorized
         | ProblemCode::ImageArchitecture
         | ProblemCode::ImageInvalid
         | ProblemCode::EgressDenied
         | ProblemCode::ImageTooLarge => StatusCode::UNPROCESSABLE_ENTITY,
         ProblemCode::ImageNotFound | ProblemCode::Unknown => StatusCode::NOT_FOUND,
+        ProblemCode::NotRunning => StatusCode::CONFLICT,
+        ProblemCode::Busy => StatusCode::TOO_MANY_REQUESTS,
         ProblemCode::RegistryUnavailable => StatusCode::BAD_GATEWAY,
         ProblemCode::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         ProblemCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -24,6 +25,9 @@ use super::{State, builds};
 use crate::cached::Waits;
 use crate::vm::Ask;
 
+/// Bytes of a message to a command: the first one holds its words and its environment.
+const EXEC_WISH_MAX_BYTES: usize = 1 << 20;
+
 pub(super) type Answer<T> = Result<Json<Reply<T>>, Problem>;
 
 /// All verbs.
@@ -38,6 +42,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/vms/{vm}/sleep", post(sleep_vm))
         .route("/v1/vms/{vm}/wake", post(wake_vm))
         .route("/v1/vms/{vm}/logs", post(logs))
+        .route("/v1/vms/{vm}/exec", get(exec))
         .route("/v1/images/resolve", post(resolve))
         .route("/v1/images/{digest}", put(pull).get(image))
         .merge(builds::router())
@@ -217,6 +222,12 @@ async fn logs(
     let page = tokio::task::spawn_blocking(move || crate::logs::read_page(&dir, &request.query)).await;
     let page = page.map_err(|error| Problem::internal(&error))?.map_err(|error| Problem::internal(&error))?;
     state.reply(page)
+}
+
+async fn exec(Shared(state): Shared<Arc<State>>, Path(vm): Path<VmId>, socket: WebSocketUpgrade) -> Response {
+    let socket = socket.max_message_size(EXEC_WISH_MAX_BYTES).max_frame_size(EXEC_WISH_MAX_BYTES);
+    let own = state.host.lock().unwrap_or_else(std::sync::PoisonError::into_inner).host_id.clone();
+    socket.on_upgrade(move |socket| crate::exec::run(own, state.registry.clone(), vm, socket))
 }
 
 async fn resolve(Shared(state): Shared<Arc<State>>, Body(request): Body<ResolveImage>) -> Answer<ResolvedImage> {

@@ -21,6 +21,7 @@ use super::record::{Ask, Assignment, Cause, Record};
 use super::watcher::{self, Begin};
 use crate::backend::gvisor::{self, Gvisor};
 use crate::board::Board;
+use crate::exec::Execs;
 use crate::logs::LogConfig;
 use crate::monitor::plan::{Answer, Booted};
 use crate::net::{NetError, Network};
@@ -56,6 +57,8 @@ pub struct Parts {
     pub open_files: u64,
     /// Where states are reported.
     pub board: Board,
+    /// The commands that are open in VMs.
+    pub execs: Execs,
     /// The agent ends; VMs run on.
     pub shutdown: CancellationToken,
 }

@@ -164,6 +164,16 @@ impl Registry {
         self.inner.state().draining = draining;
     }
 
+    /// What all VMs share.
+    pub fn parts(&self) -> &Arc<Parts> {
+        &self.inner.parts
+    }
+
+    /// Where a VM's files are.
+    pub fn dir_of(&self, vm: &VmId) -> VmDir {
+        self.inner.vm_dir(vm)
+    }
+
     /// Where a VM's log is; `None` where the host never had the VM.
     pub fn logs(&self, vm: &VmId) -> Option<PathBuf> {
         self.inner.state().vms.contains_key(vm).then(|| self.inner.vm_dir(vm).logs())

@@ -325,6 +325,13 @@ impl Host {
         Some(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
     }
 
+    /// A connection to the agent's socket.
+    #[allow(dead_code, reason = "commands need it")]
+    pub async fn connect(&self) -> tokio::net::UnixStream {
+        let socket = self.config["socket"].as_str().expect("a path");
+        tokio::net::UnixStream::connect(socket).await.expect("the agent listens")
+    }
+
     /// What the kernel holds for this instance.
     pub fn scope(&self) -> Scope {
         Scope::new(self.instance.as_str(), Some(&self.dir))

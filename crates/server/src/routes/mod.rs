@@ -5,6 +5,7 @@
 
 mod builds;
 mod cached;
+mod exec;
 pub(crate) mod extract;
 pub(crate) mod frame;
 mod images;
@@ -52,6 +53,7 @@ fn described() -> OpenApiRouter<Shared> {
         .merge(registries::routes())
         .merge(vms::routes())
         .merge(cached::routes())
+        .merge(exec::routes())
         .merge(webhooks::routes())
         .merge(later::routes())
 }

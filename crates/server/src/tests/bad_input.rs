@@ -74,6 +74,50 @@ async fn a_start_that_is_wrong_says_what_is() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_wrong_says_what_is() {
+    let api = TestApp::new().await;
+    let key = api.key(Scope::Write).await;
+    let image = api.ready_image().await;
+    let vm = api.post("/v1/vm/start", &key, json!({"imageId": image})).await.expect(201);
+    let path = format!("/v1/vm/{}/exec", vm["id"].as_str().unwrap());
+    let with = |field: &str, value: Value| {
+        let mut body = json!({"command": "true"});
+        body[field] = value;
+        body
+    };
+    let size = |rows: u32, cols: u32| json!({"rows": rows, "cols": cols});
+    for (body, code, field) in [
+        (json!({}), "missing_field", "command"),
+        (with("command", json!([])), "invalid_command", "command"),
+        (with("command", json!([""])), "invalid_command", "command"),
+        (with("command", json!(7)), "invalid_value", "command"),
+        (with("command", json!(["a", "b\u{0}"])), "invalid_command", "command[1]"),
+        (with("command", json!("x".repeat(200_000))), "too_long", "command"),
+        (with("cwd", json!("app")), "invalid_value", "cwd"),
+        (with("cwd", json!("/a\u{0}")), "invalid_value", "cwd"),
+        (with("cwd", json!(format!("/{}", "x".repeat(5000)))), "too_long", "cwd"),
+        (with("user", json!("")), "invalid_value", "user"),
+        (with("envVars", json!({"A=B": "x"})), "invalid_env", "envVars.A=B"),
+        (with("timeoutSeconds", json!(0)), "out_of_range", "timeoutSeconds"),
+        (with("timeoutSeconds", json!(86_401)), "out_of_range", "timeoutSeconds"),
+        (with("tty", size(0, 80)), "out_of_range", "tty"),
+        (with("tty", size(24, 70_000)), "invalid_value", "tty"),
+        (with("encoding", json!("hex")), "unknown_field", "encoding"),
+        (with("stdin", json!("x".repeat((1 << 20) + 1))), "too_long", "stdin"),
+        (json!({"command": "cat", "encoding": "base64", "stdin": "%"}), "invalid_value", "stdin"),
+        (with("shell", json!("bash")), "unknown_field", "shell"),
+    ] {
+        let answer = api.post(&path, &key, body).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (400, code), "{field}: {:#}", answer.body);
+        assert_eq!(answer.body["field"], field, "{:#}", answer.body);
+    }
+    api.post("/v1/vm/00000000000000/exec", &key, json!({"command": "true"})).await.expect_code(404, "unknown_vm");
+    api.get("/v1/vm/00000000000000/exec", &key).await.expect_code(404, "unknown_vm");
+    api.get(&path, &key).await.expect_code(426, "upgrade_required");
+    api.post(&path, &key, json!({"command": "true"})).await.expect_code(409, "vm_not_running");
+}
+
+#[tokio::test]
 async fn ten_megabytes_are_not_kept() {
     let api = TestApp::new().await;
     let key = api.key(Scope::Write).await;

@@ -53,6 +53,8 @@ async fn every_operation_of_the_contract_is_there_under_both_forms() {
         (Method::POST, "/v1/vm/00000000000000/destroy", "destroyCachedVMShort"),
         (Method::GET, "/v1/vm/cached/00000000000000/logs", "getCachedVMLogs"),
         (Method::POST, "/v1/vm/00000000000000/suspend", "suspendVM"),
+        (Method::POST, "/v1/vm/00000000000000/exec", "execVM"),
+        (Method::GET, "/v1/vm/00000000000000/exec", "openExec"),
         (Method::POST, "/v1/snippet/run", "runSnippet"),
         (Method::GET, "/v1/image/01GV2ZFBT345TRTRDK6VHBECCZ", "getImage"),
         (Method::GET, "/v1/images", "listImages"),

@@ -34,6 +34,12 @@ const CAPABILITIES: [&str; 12] = [
     "CAP_SYS_CHROOT",
 ];
 
+/// The same as bits (capabilities(7)).
+pub fn capability_bits() -> u64 {
+    let known = CAPABILITIES.iter().filter_map(|name| name.parse::<caps::Capability>().ok());
+    known.fold(0, |bits, capability| bits | 1 << capability.index())
+}
+
 /// What a VM's first process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstProcess {
@@ -269,6 +275,11 @@ mod tests {
         let large = VmSpec { env: [("L".into(), "x".repeat(limit::ENV_TOTAL_MAX_BYTES))].into(), ..spec() };
         let large = first_process(&image(json!({"Cmd": ["a"]})), &large, &user(0), "vm");
         assert_eq!(large, Err(Unstartable::EnvTooLarge));
+    }
+
+    #[test]
+    fn every_capability_has_its_bit() {
+        assert_eq!(capability_bits().count_ones() as usize, CAPABILITIES.len());
     }
 
     #[test]

@@ -20,9 +20,11 @@ use crate::sys::process::{self, ProcessRef};
 
 pub mod bundle;
 mod complaint;
+mod exec;
 pub mod urpc;
 
 pub use complaint::explain;
+pub use exec::{ExecProcess, Stdio as ExecStdio, first_of};
 use urpc::{ControlSocket, UrpcError};
 
 /// The platform that catches system calls without hardware virtualization.
@@ -359,7 +361,7 @@ fn failed(verb: &'static str) -> impl Fn(UrpcError) -> EngineError {
 }
 
 /// The number of a signal that has a name of its own; the engine's command knows others too.
-fn signal_number(signal: &str) -> Option<i32> {
+pub fn signal_number(signal: &str) -> Option<i32> {
     if let Ok(number) = signal.parse() {
         return (1..=31).contains(&number).then_some(number);
     }

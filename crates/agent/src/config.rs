@@ -26,6 +26,9 @@ pub struct AgentConfig {
     pub socket_gid: Option<u32>,
     /// The `cakework` program: monitors and unpackers are started from it.
     pub program: PathBuf,
+    /// The program that works on VMs' files from inside, linked statically; `program` where absent.
+    #[serde(default)]
+    pub guest: Option<PathBuf>,
     /// gVisor's `runsc`.
     pub runsc: PathBuf,
     /// What the host may promise; absent amounts are measured.

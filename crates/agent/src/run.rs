@@ -79,6 +79,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         gvisor: Gvisor::new(config.runsc.clone(), config.runsc_root()),
         cgroups,
         program: config.program.clone(),
+        guest: config.guest.clone().unwrap_or_else(|| config.program.clone()),
         logs: config.logs,
         boot_id: host.boot_id.clone(),
         open_files: open_files(),

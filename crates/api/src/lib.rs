@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod exec;
+pub mod files;
 pub mod image;
 pub mod logs;
 pub mod problem;

@@ -102,6 +102,10 @@ codes! {
         fix: "Send ISO 8601 with an offset, such as 2022-07-19T13:32:56+0000.";
     InvalidPageToken "invalid_page_token" 400 "The page token was not given out for this query",
         fix: "Pass `pagination` back as it was returned, with the same order.";
+    InvalidPath "invalid_path" 400 "The path can't be used",
+        fix: "Send an absolute path of at most 4096 bytes without NUL.";
+    InvalidArchive "invalid_archive" 400 "The bytes are no tar archive, or broke off",
+        fix: "Send an uncompressed tar archive, whole.";
     InvalidFile "invalid_file" 400 "A file of the build can't be used",
         fix: "Send relative paths without `..`, names without `/` and control characters, and valid base64.";
     FileConflict "file_conflict" 400 "Two files of the build have the same path, or one is where another needs a directory";
@@ -110,6 +114,8 @@ codes! {
     TooManyFiles "too_many_files" 400 "The build has more files than allowed";
     FilesTooLarge "files_too_large" 400 "The files of the build are larger than allowed";
     BodyTooLarge "body_too_large" 413 "The body is larger than this server reads";
+    FileTooLarge "file_too_large" 413 "The file or directory is larger than goes in or out at once",
+        fix: "Take a part of it, or run a command in the VM.";
     BodyTimeout "body_timeout" 408 "The body did not arrive in time";
 
     RegistryUnauthorized "registry_unauthorized" 400 "The registry refused the credential, or wants one",
@@ -130,6 +136,7 @@ codes! {
     UnknownWebhook "unknown_webhook" 404 "There is no such webhook endpoint";
     UnknownDelivery "unknown_delivery" 404 "The webhook endpoint has no such delivery",
         fix: "Deliveries are kept for 30 days; the list of deliveries shows those that are there.";
+    UnknownFile "unknown_file" 404 "There is nothing at this path in the VM";
     UnknownImage "unknown_image" 404 "There is no such image";
     UnknownBuild "unknown_build" 404 "There is no such build";
     UnknownRegistry "unknown_registry" 404 "The account keeps no credential for this registry";
@@ -144,6 +151,10 @@ codes! {
     VmBusy "vm_busy" 409 "The VM is at work, so it is not put to sleep",
         fix: "Try again when its requests and connections are over.";
     VmOver "vm_over" 409 "The VM is destroyed, or is being destroyed", fix: "Make another one with cacheVM.";
+    FileKind "file_kind" 409 "What is at the path is of another kind";
+    FileDenied "file_denied" 409 "The VM's system does not permit it";
+    DirectoryNotEmpty "directory_not_empty" 409 "The directory is not empty", fix: "Pass `recursive=true`.";
+    VmDiskFull "vm_disk_full" 409 "The VM's disk is full";
     StartFailed "start_failed" 409 "The VM could not be started", fix: "`exit` of getVm and getCachedVMLogs say why.";
     BuildOver "build_over" 409 "The build is over, so it can't be cancelled";
     UpgradeRequired "upgrade_required" 426 "The path speaks WebSocket",

@@ -1,7 +1,7 @@
 //! The binary: one program, a role for each level of trust.
 //!
-//! Invariant: the roles `monitor` and `unpack` are dispatched before anything is set up, because a monitor lives beside
-//! each VM with 1 MiB of its own memory, and an unpacker confines itself before it reads a byte.
+//! Invariant: the roles `monitor`, `guest` and `unpack` are dispatched before anything is set up, because a monitor lives
+//! beside each VM with 1 MiB of its own memory, a guest runs in a VM, and an unpacker confines itself before it reads a byte.
 
 mod cli;
 mod config;
@@ -27,10 +27,13 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 
+cakework_guest::starts_from_an_open_file!();
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(role) if role == "monitor" => run_monitor(args),
+        Some(role) if role == "guest" => cakework_guest::main(args),
         Some(role) if role == "unpack" => cakework_image::unpack::child_main(),
         _ => run_command(Cli::parse()),
     }

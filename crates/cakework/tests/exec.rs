@@ -57,6 +57,7 @@ async fn commands_run_in_vms_of_both_kinds() {
 
     streams(&server, id).await;
     terminal(&server, id).await;
+    files(&server, id).await;
     for (id, call) in [(id, "stop"), (cached, "destroy")] {
         server.post(&format!("/v1/vm/{id}/{call}"), json!({})).await.expect("an answer").ok();
     }
@@ -118,4 +119,50 @@ async fn terminal(server: &Server, id: &str) {
     let Some(Ok(Message::Text(answer))) = socket.next().await else { panic!("no answer") };
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
     assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("invalid_command")), "{answer}");
+}
+
+async fn files(server: &Server, id: &str) {
+    let client = reqwest::Client::new();
+    let at = |method: reqwest::Method, query: &str| {
+        let request = client.request(method, format!("{}/v1/vm/{id}/files?{query}", server.url()));
+        request.header("x-api-key", server.key())
+    };
+    let large: Vec<u8> = (0..2_000_000u32).map(|n| (n % 251) as u8).collect();
+    let written =
+        at(reqwest::Method::PUT, "path=/srv/new/file&mode=640").body(large.clone()).send().await.expect("sent");
+    let status = written.status();
+    let written: Value = serde_json::from_str(&written.text().await.expect("text")).expect("JSON");
+    assert_eq!(
+        (status.as_u16(), &written["size"], &written["mode"]),
+        (200, &json!(2_000_000), &json!("0640")),
+        "{written}"
+    );
+    let read = at(reqwest::Method::GET, "path=/srv/new/file").send().await.expect("an answer");
+    let headers = read.headers().clone();
+    assert_eq!(read.bytes().await.expect("bytes"), large);
+    assert_eq!(
+        (&headers["content-length"], &headers["x-file-mode"]),
+        (&"2000000".parse().expect("a value"), &"0640".parse().expect("a value"))
+    );
+    let list = server.get(&format!("/v1/vm/{id}/files?path=/srv/new")).await.expect("an answer").ok();
+    assert_eq!(
+        (&list["entries"][0]["name"], &list["directory"]["kind"]),
+        (&json!("file"), &json!("directory")),
+        "{list}"
+    );
+    let archive = at(reqwest::Method::GET, "path=/srv/new&format=tar").send().await.expect("an answer");
+    let archive = archive.bytes().await.expect("an archive");
+    let unpacked =
+        at(reqwest::Method::PUT, "path=/srv/again&format=tar").body(archive).send().await.expect("an answer");
+    assert_eq!(unpacked.status(), 200, "{}", unpacked.text().await.unwrap_or_default());
+    assert_eq!(
+        at(reqwest::Method::GET, "path=/srv/again/file").send().await.expect("sent").bytes().await.expect("bytes"),
+        large
+    );
+    let kept = at(reqwest::Method::DELETE, "path=/srv/again").send().await.expect("an answer");
+    assert_eq!(kept.status(), 409);
+    let gone = at(reqwest::Method::DELETE, "path=/srv/again&recursive=true").send().await.expect("an answer");
+    assert_eq!(gone.status(), 204);
+    let missing = server.get(&format!("/v1/vm/{id}/files?path=/srv/again")).await.expect("an answer");
+    assert_eq!((missing.status, &missing.json["code"]), (404, &json!("unknown_file")), "{}", missing.text);
 }

@@ -107,3 +107,9 @@ pub const EXEC_MESSAGE_MAX_BYTES: usize = 64 * 1024;
 pub const EXECS_MAX: u32 = 32;
 /// Bytes of an exec's working directory, and of a path in a VM.
 pub const GUEST_PATH_MAX_BYTES: usize = 4096;
+/// Bytes of a VM's file, or of a directory as an archive, that go in or out at once (4 GiB).
+pub const VM_FILE_MAX_BYTES: u64 = 4 << 30;
+/// Entries of a directory's list.
+pub const VM_LISTING_MAX: usize = 10_000;
+/// Entries of an archive that goes in or out.
+pub const VM_ARCHIVE_ENTRIES_MAX: usize = 100_000;

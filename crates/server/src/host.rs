@@ -221,9 +221,14 @@ async fn call<T: DeserializeOwned>(request: RequestBuilder, longest: Duration) -
     if status.is_success() {
         return serde_json::from_slice(&body).map_err(HostError::away);
     }
-    match serde_json::from_slice(&body) {
-        Ok(problem) => Err(HostError::Problem(problem)),
-        Err(_) => Err(HostError::Away(format!("status {status}"))),
+    Err(refusal(status, &body))
+}
+
+/// What an answer that is no success says.
+pub(crate) fn refusal(status: reqwest::StatusCode, body: &[u8]) -> HostError {
+    match serde_json::from_slice(body) {
+        Ok(problem) => HostError::Problem(problem),
+        Err(_) => HostError::Away(format!("status {status}")),
     }
 }
 

@@ -11,6 +11,7 @@ mod contexts;
 mod error;
 mod host;
 mod host_exec;
+mod host_files;
 pub mod keys;
 mod metrics;
 mod ops;

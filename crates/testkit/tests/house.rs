@@ -10,11 +10,12 @@ use cakework_testkit::process::run;
 use serde_json::Value;
 
 /// Ground floor first: a crate, and those of ours that it may use.
-const FLOORS: [(&str, &[&str]); 11] = [
+const FLOORS: [(&str, &[&str]); 12] = [
     ("cakework-core", &[]),
     ("cakework-api", &["cakework-core"]),
     ("cakework-wire", &["cakework-core"]),
     ("cakework-dockerfile", &["cakework-core"]),
+    ("cakework-guest", &["cakework-core", "cakework-wire"]),
     ("cakework-image", &["cakework-core", "cakework-wire"]),
     ("cakework-edge", &["cakework-core"]),
     ("cakework-server", &["cakework-api", "cakework-core", "cakework-dockerfile", "cakework-edge", "cakework-wire"]),
@@ -27,6 +28,7 @@ const FLOORS: [(&str, &[&str]); 11] = [
             "cakework-core",
             "cakework-dockerfile",
             "cakework-edge",
+            "cakework-guest",
             "cakework-image",
             "cakework-server",
             "cakework-wire",
@@ -37,11 +39,12 @@ const FLOORS: [(&str, &[&str]); 11] = [
 ];
 
 /// What a crate may not reach, however many steps away.
-const FORBIDDEN: [(&str, &[&str]); 8] = [
+const FORBIDDEN: [(&str, &[&str]); 9] = [
     ("cakework-core", &["tokio", "axum", "hyper", "sqlx", "reqwest", "rustix"]),
     ("cakework-api", &["tokio", "axum", "hyper", "sqlx", "reqwest"]),
     ("cakework-wire", &["tokio", "axum", "hyper", "sqlx", "reqwest"]),
     ("cakework-dockerfile", &["tokio", "axum", "hyper", "sqlx", "reqwest", "rustix"]),
+    ("cakework-guest", &["tokio", "axum", "hyper", "sqlx", "reqwest"]),
     ("cakework-image", &["axum", "sqlx"]),
     ("cakework-edge", &["axum", "sqlx"]),
     ("cakework-server", &["nftables", "rtnetlink", "oci-client", "landlock", "hickory-server"]),

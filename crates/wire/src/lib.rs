@@ -7,5 +7,6 @@
 
 pub mod build;
 pub mod exec;
+pub mod files;
 pub mod host;
 pub mod segment;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: while a command is open its VM does not sleep, and none is opened in a VM that sleeps or is about to.
 
+pub mod files;
 mod process;
 mod session;
 

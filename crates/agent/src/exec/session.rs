@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket};
 use cakework_core::exec::{ExecEnd, ExecExit, ExecInput, ExecSpec, STDIN};
-use cakework_core::id::{HostId, VmId};
+use cakework_core::id::{Generation, HostId, VmId};
 use cakework_core::limit;
 use cakework_image::rootfs;
 use cakework_wire::exec::{ExecNews, StartExec};
@@ -75,18 +75,11 @@ async fn begin(
     let StartExec { host_id, generation, spec } =
         wish.map_err(|error| problem(ProblemCode::Protocol, format!("the first message is no command: {error}")))?;
     if host_id != *own {
-        return Err(problem(ProblemCode::Unknown, "this is another host"));
+        return Err(another_host());
     }
     check(&spec)?;
+    let open = opened(registry, vm, generation)?;
     let parts = Arc::clone(registry.parts());
-    let open = parts.execs.open(vm).map_err(|closed| match closed {
-        Closed::Asleep => not_running(),
-        Closed::Full => problem(ProblemCode::Busy, format!("{} commands are open in the VM", limit::EXECS_MAX)),
-    })?;
-    let report = parts.board.vm_report(vm).ok_or_else(|| problem(ProblemCode::Unknown, "the host does not know it"))?;
-    if report.generation != generation || !matches!(report.observation, VmObservation::Running { .. }) {
-        return Err(not_running());
-    }
     let dir = registry.dir_of(vm);
     let tty = spec.tty;
     let end = Instant::now() + Duration::from_millis(spec.timeout_ms);
@@ -101,6 +94,20 @@ async fn begin(
     let pid = parts.gvisor.exec(vm.as_str(), &process, &theirs.stdio()).await.map_err(refused)?;
     drop(theirs);
     Ok(Some(Command { parts, vm: vm.clone(), pid, streams, open, end, has_terminal: tty.is_some() }))
+}
+
+/// A place for one more in a VM that runs in this placement, and is awake.
+pub(super) fn opened(registry: &Registry, vm: &VmId, generation: Generation) -> Result<Open, AgentProblem> {
+    let parts = registry.parts();
+    let open = parts.execs.open(vm).map_err(|closed| match closed {
+        Closed::Asleep => not_running(),
+        Closed::Full => problem(ProblemCode::Busy, format!("{} commands are open in the VM", limit::EXECS_MAX)),
+    })?;
+    let report = parts.board.vm_report(vm).ok_or_else(|| problem(ProblemCode::Unknown, "the host does not know it"))?;
+    if report.generation != generation || !matches!(report.observation, VmObservation::Running { .. }) {
+        return Err(not_running());
+    }
+    Ok(open)
 }
 
 /// The agent relies on nobody for what it hands to the engine.
@@ -275,6 +282,12 @@ impl Command {
     }
 }
 
+/// Kills a process of the sandbox's, and lets the sandbox forget it.
+pub(super) async fn reap(parts: &Parts, vm: &VmId, pid: i32) {
+    parts.gvisor.kill_exec(vm.as_str(), pid).await;
+    let _ = tokio::time::timeout(GONE, parts.gvisor.wait_exec(vm.as_str(), pid)).await;
+}
+
 async fn room(stdin: Option<mpsc::Sender<Bytes>>) -> Option<mpsc::OwnedPermit<Bytes>> {
     stdin?.reserve_owned().await.ok()
 }
@@ -283,21 +296,25 @@ fn exit(status: Option<u32>, reason: ExecEnd) -> ExecExit {
     status.map_or(ExecExit { code: None, signal: None, reason }, |status| ExecExit::of_status(status, reason))
 }
 
-fn problem(code: ProblemCode, message: impl Into<String>) -> AgentProblem {
+pub(super) fn problem(code: ProblemCode, message: impl Into<String>) -> AgentProblem {
     AgentProblem { code, message: message.into() }
+}
+
+pub(super) fn another_host() -> AgentProblem {
+    problem(ProblemCode::Unknown, "this is another host")
 }
 
 fn not_running() -> AgentProblem {
     problem(ProblemCode::NotRunning, "the VM does not run")
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> AgentProblem {
+pub(super) fn failed(error: &(dyn std::error::Error + 'static)) -> AgentProblem {
     tracing::error!(error, "a command was not started");
     problem(ProblemCode::Internal, "the agent failed; its log has the cause")
 }
 
 /// What the sandbox says about a command that it can't start is the user's to mend; the rest is not.
-fn refused(error: EngineError) -> AgentProblem {
+pub(super) fn refused(error: EngineError) -> AgentProblem {
     if let EngineError::Socket { source: UrpcError::Refused { said, .. }, .. } = &error {
         let said = said.to_lowercase();
         if let Some(why) = NOT_FOUND.iter().find(|why| said.contains(*why)) {

@@ -43,6 +43,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/vms/{vm}/wake", post(wake_vm))
         .route("/v1/vms/{vm}/logs", post(logs))
         .route("/v1/vms/{vm}/exec", get(exec))
+        .route("/v1/vms/{vm}/files", post(files).layer(DefaultBodyLimit::disable()))
         .route("/v1/images/resolve", post(resolve))
         .route("/v1/images/{digest}", put(pull).get(image))
         .merge(builds::router())
@@ -228,6 +229,23 @@ async fn exec(Shared(state): Shared<Arc<State>>, Path(vm): Path<VmId>, socket: W
     let socket = socket.max_message_size(EXEC_WISH_MAX_BYTES).max_frame_size(EXEC_WISH_MAX_BYTES);
     let own = state.host.lock().unwrap_or_else(std::sync::PoisonError::into_inner).host_id.clone();
     socket.on_upgrade(move |socket| crate::exec::run(own, state.registry.clone(), vm, socket))
+}
+
+#[derive(Deserialize)]
+struct FilesQuery {
+    wish: String,
+}
+
+async fn files(
+    Shared(state): Shared<Arc<State>>,
+    Path(vm): Path<VmId>,
+    Query(query): Query<FilesQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let wish = serde_json::from_str(&query.wish).map_err(|error| Problem::protocol(error.to_string()))?;
+    let own = state.host.lock().unwrap_or_else(std::sync::PoisonError::into_inner).host_id.clone();
+    let done = crate::exec::files::run(&own, &state.registry, &vm, wish, request.into_body()).await?;
+    Ok(axum::body::Body::from_stream(done).into_response())
 }
 
 async fn resolve(Shared(state): Shared<Arc<State>>, Body(request): Body<ResolveImage>) -> Answer<ResolvedImage> {

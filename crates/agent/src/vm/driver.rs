@@ -49,6 +49,8 @@ pub struct Parts {
     pub cgroups: Cgroups,
     /// The `cakework` program.
     pub program: PathBuf,
+    /// The program that works on VMs' files from inside.
+    pub guest: PathBuf,
     /// The limits of each log.
     pub logs: LogConfig,
     /// This boot.

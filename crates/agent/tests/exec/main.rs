@@ -5,6 +5,7 @@
 mod cached;
 mod commands;
 mod ends;
+mod files;
 #[path = "../vms/host.rs"]
 #[allow(dead_code, reason = "what only VMs need")]
 mod host;

@@ -93,6 +93,8 @@ impl Host {
             "socket": temporary.path().join("agent.sock"),
             "socketGid": null,
             "program": roles(),
+            // The roles are not linked statically.
+            "guest": std::env::var_os("CAKEWORK_TEST_GUEST").map(PathBuf::from),
             "runsc": "/usr/bin/runsc",
             "capacity": capacity,
             // The registry of a test is on loopback.
@@ -323,6 +325,23 @@ impl Host {
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.ok()?.to_bytes();
         Some(Answer { status, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
+    }
+
+    /// Sends a request with a body of any kind; status, and the body as far as it came, with whether that is all.
+    #[allow(dead_code, reason = "files need it")]
+    pub async fn send_bytes(&self, path: &str, body: bytes::Bytes) -> (u16, Vec<u8>, bool) {
+        let request = hyper::Request::post(path).header("host", "agent").header(PROTOCOL_HEADER, "1");
+        let request = request.body(Full::new(body)).expect("a request");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(self.connect().await)).await.expect("HTTP");
+        tokio::spawn(connection);
+        let mut answer = sender.send_request(request).await.expect("an answer");
+        let (status, mut all) = (answer.status().as_u16(), Vec::new());
+        while let Some(frame) = answer.frame().await {
+            let Ok(frame) = frame else { return (status, all, false) };
+            all.extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+        (status, all, true)
     }
 
     /// A connection to the agent's socket.

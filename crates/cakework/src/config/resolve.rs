@@ -35,6 +35,7 @@ pub fn agent(settings: &Settings, placed: &Placed<'_>) -> AgentConfig {
         socket: instance.agent_socket(),
         socket_gid: Some(instance.api.gid),
         program: placed.program.clone(),
+        guest: None,
         runsc: settings.isolation.runsc.clone(),
         capacity: CapacityConfig {
             memory_mib: capacity.memory_mib,

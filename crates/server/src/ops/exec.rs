@@ -26,7 +26,9 @@ use crate::store::vms::Vm;
 /// Longest time for a sleeping VM to wake for a command.
 const WAKE: Duration = Duration::from_secs(30);
 /// How often a VM may fall asleep between being awake and running the command.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 5;
+/// Time between two of them.
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// The terminal of whoever names no size.
 const WINDOW: WindowSize = WindowSize { rows: 24, cols: 80 };
 
@@ -108,12 +110,19 @@ pub(crate) async fn begin(app: &App, caller: &Caller, id: &VmId, spec: &ExecSpec
             // It fell asleep just now, or ended, which is on its way to the record.
             Err(error) if is_not_running(&error) && tries > 0 => {
                 tries -= 1;
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(PAUSE).await;
             }
             Err(error) if is_not_running(&error) => return Err(not_running(id)),
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// A place for one more command of the account's.
+pub(super) fn place(app: &App, caller: &Caller) -> Result<Place, ApiError> {
+    app.execs
+        .enter(&caller.account)
+        .ok_or_else(|| ApiError::new(ErrorCode::TooManyExecs, "As many commands run as may at once.").retry_after(1))
 }
 
 /// A VM of the caller's that runs and is awake.
@@ -142,7 +151,7 @@ pub(super) async fn awake(app: &App, caller: &Caller, id: &VmId) -> Result<Vm, A
     }
 }
 
-fn not_running(id: &VmId) -> ApiError {
+pub(super) fn not_running(id: &VmId) -> ApiError {
     ApiError::new(ErrorCode::VmNotRunning, format!("{id} does not run."))
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod builds;
 pub(crate) mod cached;
 pub(crate) mod exec;
+pub(crate) mod files;
 pub(crate) mod follow;
 pub(crate) mod images;
 pub(crate) mod logs;

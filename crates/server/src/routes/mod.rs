@@ -7,6 +7,7 @@ mod builds;
 mod cached;
 mod exec;
 pub(crate) mod extract;
+mod files;
 pub(crate) mod frame;
 mod images;
 mod later;
@@ -54,6 +55,7 @@ fn described() -> OpenApiRouter<Shared> {
         .merge(vms::routes())
         .merge(cached::routes())
         .merge(exec::routes())
+        .merge(files::routes())
         .merge(webhooks::routes())
         .merge(later::routes())
 }

@@ -118,6 +118,38 @@ async fn a_command_that_is_wrong_says_what_is() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_about_a_file_is_named() {
+    let api = TestApp::new().await;
+    let key = api.key(Scope::Write).await;
+    let image = api.ready_image().await;
+    let vm = api.post("/v1/vm/start", &key, json!({"imageId": image})).await.expect(201);
+    let files = format!("/v1/vm/{}/files", vm["id"].as_str().unwrap());
+    let long = format!("path=/{}", "x".repeat(5000));
+    for (method, query, code, field) in [
+        (Method::GET, "", "missing_field", "path"),
+        (Method::GET, "path=", "missing_field", "path"),
+        (Method::GET, "path=a", "invalid_path", "path"),
+        (Method::GET, "path=/a%00", "invalid_path", "path"),
+        (Method::GET, &long, "invalid_path", "path"),
+        (Method::GET, "path=/a&path=/b", "invalid_value", "path"),
+        (Method::GET, "path=/a&format=zip", "invalid_value", "format"),
+        (Method::GET, "path=/a&mode=644", "unknown_field", "mode"),
+        (Method::PUT, "path=/a&mode=rwx", "invalid_value", "mode"),
+        (Method::PUT, "path=/a&mode=17777", "invalid_value", "mode"),
+        (Method::PUT, "path=/a&directory=yes", "invalid_value", "directory"),
+        (Method::PUT, "path=/a&directory=true&format=tar", "invalid_value", "directory"),
+        (Method::PUT, "path=/a&format=tar&mode=644", "invalid_value", "mode"),
+        (Method::DELETE, "path=/a&recursive=1", "invalid_value", "recursive"),
+    ] {
+        let answer = api.send(method.clone(), &format!("{files}?{query}"), Some(&key), None).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (400, code), "{method} {query}: {:#}", answer.body);
+        assert_eq!(answer.body["field"], field, "{method} {query}");
+    }
+    api.get(&format!("{files}?path=/a"), &key).await.expect_code(409, "vm_not_running");
+    api.get("/v1/vm/00000000000000/files?path=/a", &key).await.expect_code(404, "unknown_vm");
+}
+
+#[tokio::test]
 async fn ten_megabytes_are_not_kept() {
     let api = TestApp::new().await;
     let key = api.key(Scope::Write).await;

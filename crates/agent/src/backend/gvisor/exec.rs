@@ -86,10 +86,26 @@ impl Gvisor {
     /// # Errors
     /// [`EngineError`]: [`UrpcError::Refused`] where the sandbox can't start it, with its own words.
     pub async fn exec(&self, id: &str, process: &ExecProcess, stdio: &Stdio<'_>) -> Result<i32, EngineError> {
+        self.exec_file(id, process, stdio, None).await
+    }
+
+    /// The same with a program that is not the sandbox's: an open file, linked statically.
+    ///
+    /// # Errors
+    /// As [`Self::exec`].
+    pub async fn exec_file(
+        &self,
+        id: &str,
+        process: &ExecProcess,
+        stdio: &Stdio<'_>,
+        program: Option<BorrowedFd<'_>>,
+    ) -> Result<i32, EngineError> {
         let (files, terminal) = match stdio {
             Stdio::Pipes(files) => (*files, false),
             Stdio::Terminal(file) => ([*file; 3], true),
         };
+        // A file more than there are numbers for is the program.
+        let files: Vec<BorrowedFd<'_>> = files.into_iter().chain(program).collect();
         let argument = argument(id, process, terminal, &[0, 1, 2]);
         let socket = ControlSocket::new(self.control(id));
         socket.call("containerManager.ExecuteAsync", &argument, &files, ASK_TIMEOUT).await.map_err(failed("exec"))

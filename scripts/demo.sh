@@ -237,6 +237,50 @@ read_logs() {
 }
 wait_logs() { wait_for 10 "the app's log line" read_logs || { cat "$dir/answer"; return 1; }; }
 
+# --- cached VMs ---------------------------------------------------------------------------------------------------
+
+# cache_vm NAME PREWARM: a cached VM of the app's image.
+cache_vm() {
+    call POST /v1/vm/cache "$(jq -n --arg image "$(cat "$dir/image-id")" --arg token "$token" --arg prewarm "$2" \
+        '{imageId: $image, port: 8080, envVars: {TOKEN: $token}, prewarm: $prewarm}')" || return 1
+    field id >"$dir/$1vm-id"
+    field hostname >"$dir/$1hostname"
+}
+
+an_instance_waits() {
+    curl -sS --max-time 5 --unix-socket "$data/api/admin.sock" http://admin/metrics |
+        grep -q '^cakework_waiting_vms{kind="paused"} [1-9]'
+}
+prepare_cached() { cache_vm warm- boot && wait_for 60 "the prepared instance" an_instance_waits; }
+
+# start_cached NAME TIER: starts it, and keeps how long that took.
+start_cached() {
+    call POST "/v1/vm/cached/$(cat "$dir/$1vm-id")/start" || return 1
+    [ "$(field start.tier)" = "$2" ] || { say "it did not start $2: $(cat "$dir/answer")"; return 1; }
+    field start.durationMs >"$dir/$1ms"
+    call_app "$1"
+}
+start_cold() { cache_vm cold- none && start_cached cold- cold; }
+
+sleep_state() { call GET "/v1/vm/$(cat "$dir/warm-vm-id")" && jq -r '.sleep // "awake"' "$dir/answer"; }
+fall_asleep() {
+    call POST "/v1/vm/$(cat "$dir/warm-vm-id")/suspend" || return 1
+    [ "$(sleep_state)" = paused ] || { say "it does not sleep: $(cat "$dir/answer")"; return 1; }
+}
+# The request that wakes it is the one that is answered.
+wake_by_request() {
+    local begun
+    begun=$(now_ms)
+    call_app warm- || return 1
+    echo $(($(now_ms) - begun)) >"$dir/wake-ms"
+    [ "$(sleep_state)" = awake ] || { say "it still sleeps: $(cat "$dir/answer")"; return 1; }
+}
+
+run_command() {
+    call POST "/v1/vm/$(cat "$dir/warm-vm-id")/exec" '{"command": "echo $TOKEN; uname -r"}' || return 1
+    grep -q "$token" "$dir/answer" || { say "the command has not the token: $(cat "$dir/answer")"; return 1; }
+}
+
 # --- start and stop -----------------------------------------------------------------------------------------------
 
 start() {
@@ -264,6 +308,12 @@ start() {
     step "GET http://$(cut -c1-8 "$dir/hostname")….localhost:$edge_port/" call_app
     step "GET /v1/vm/$(cat "$dir/vm-id")/logs" wait_logs
     cp "$dir/answer" "$dir/log.json"
+    step "POST /v1/vm/cache, until an instance waits" prepare_cached
+    step "POST /v1/vm/cached/…/start: from that instance" start_cached warm- paused
+    step "the same without one: a cold start" start_cold
+    step "POST /v1/vm/…/suspend: it sleeps" fall_asleep
+    step "a request to its hostname wakes it" wake_by_request
+    step "POST /v1/vm/…/exec: a command in it" run_command
     step "POST /v1/webhook, and who receives it" start_receiver
     step "an image with Python, pushed to the registry" push_image python demo/python 3
     step "POST /v1/registry, for Dockerfiles that name it" keep_credential
@@ -284,11 +334,14 @@ report() {
     sed 's/^/  /' "$dir/body"
     say "${BOLD}Its log${PLAIN}"
     jq -r '.lines[] | "  \(.timestamp / 1000 | floor | todate)  \(.level)  \(.message)"' "$dir/log.json"
+    say "${BOLD}A cached VM${PLAIN}"
+    say "  its process ran $(cat "$dir/warm-ms") ms after the start from an instance that waited, $(cat "$dir/cold-ms") ms after a cold one; a request to it asleep was answered after $(cat "$dir/wake-ms") ms"
     say "${BOLD}The apps that were built said${PLAIN}"
     sed 's/^/  /' "$dir/files-body" "$dir/git-body"
     say ""
     say "${GREEN}Running${PLAIN} after $((($(now_ms) - $1) / 1000)) s: VM $vm, isolation $(jq -r '.isolation // "unknown"' "$dir/vm.json")."
     say "  app   http://$hostname:$edge_port/"
+    say "  cached http://$(cat "$dir/warm-hostname"):$edge_port/"
     say "  built http://$(cat "$dir/files-hostname"):$edge_port/  http://$(cat "$dir/git-hostname"):$edge_port/"
     say "  API   $api   (its description: $api/openapi.json)"
     say "  key   $(cat "$dir/key")"

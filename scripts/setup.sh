@@ -121,6 +121,7 @@ if [ -n "$tests" ]; then
 fi
 if [ -n "$bench" ]; then
     want buildah "the other side of the build benchmark"
+    want crun "the other side of the benchmark of cached VMs"
     want runc "a runtime for it that isolates nothing: crun refuses hybrid control groups"
 fi
 

@@ -8,6 +8,7 @@
 
 mod build;
 mod buildah;
+mod cached;
 mod get;
 mod import;
 mod memory;
@@ -46,6 +47,8 @@ enum What {
     Get,
     /// Memory of the server's processes at rest.
     Memory,
+    /// Cached VMs: paused, restored and cold starts beside `crun run`, wakes beside a bare resume, fifty at once, exec.
+    Cached,
     /// Builds: a RUN beside `runsc run`, a Dockerfile of six steps beside buildah, cached, changed, and four at once.
     Build,
 }
@@ -57,6 +60,7 @@ async fn main() -> Result<()> {
         What::Start => start::measure(&args.access, args.runs, args.floor_only).await?,
         What::Import => import::measure(&args.access, args.runs, args.floor_only).await?,
         What::Get => get::measure(&args.access).await?,
+        What::Cached => cached::measure(&args.access, args.runs).await?,
         What::Build => build::measure(&args.access, args.runs).await?,
         What::Memory => memory::measure(&args.access).await?,
     };

@@ -3,6 +3,7 @@
 //! Everything that a user of `runsc` would have prepared is there before the clock runs: root file system, bundle,
 //! veth pair, mount namespace. Dropped, it takes everything away.
 
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -86,6 +87,92 @@ impl Sandbox {
         Ok(Started { created, started, answered })
     }
 
+    /// Starts it, pauses it, and answers how long it took from the order to go on, given at the control socket, until the
+    /// first byte of HTTP.
+    pub async fn resume(&self) -> Result<Duration> {
+        self.make_network()?;
+        let keeper = Keeper::start()?;
+        self.runsc(&keeper, &["create", "--bundle", &self.path("bundle").display().to_string(), ID])?;
+        self.runsc(&keeper, &["start", ID])?;
+        let address = format!("{GUEST}:{PORT}");
+        let begun = Instant::now();
+        while first_byte(&address, "bench").await.is_err() {
+            ensure!(begun.elapsed() < WAIT, "the app does not answer");
+            tokio::time::sleep(KNOCK).await;
+        }
+        self.ask("containerManager.Pause")?;
+        let began = Instant::now();
+        self.ask("containerManager.Resume")?;
+        first_byte(&address, "bench").await?;
+        let took = began.elapsed();
+        self.runsc(&keeper, &["delete", "-force", ID])?;
+        self.drop_network();
+        Ok(took)
+    }
+
+    /// A call of gVisor's control socket.
+    fn ask(&self, method: &str) -> Result<()> {
+        let path = self.path("runsc").join(format!("runsc-{ID}.sock"));
+        let mut socket = std::os::unix::net::UnixStream::connect(path)?;
+        socket.write_all(json!({"method": method, "arg": null}).to_string().as_bytes())?;
+        let mut answers = serde_json::Deserializer::from_reader(socket).into_iter::<Value>();
+        let answer = answers.next().context("the sandbox answers")??;
+        ensure!(answer["success"] == true, "{method}: {answer}");
+        Ok(())
+    }
+
+    /// The same bundle by `crun run`, which isolates nothing, until the first byte of HTTP.
+    pub async fn crun(&self) -> Result<Duration> {
+        self.make_network()?;
+        let keeper = Keeper::without_unified()?;
+        let bundle = self.path("bundle").display().to_string();
+        let began = Instant::now();
+        self.crun_with(&keeper, &["run", "--detach", "--bundle", &bundle, ID])?;
+        let address = format!("{GUEST}:{PORT}");
+        while first_byte(&address, "bench").await.is_err() {
+            ensure!(began.elapsed() < WAIT, "the app does not answer");
+            tokio::time::sleep(KNOCK).await;
+        }
+        let took = began.elapsed();
+        self.crun_with(&keeper, &["delete", "--force", ID])?;
+        self.drop_network();
+        Ok(took)
+    }
+
+    /// `crun exec` of words in a container that runs, each time.
+    pub fn crun_exec(&self, words: &[&str], runs: usize) -> Result<Vec<Duration>> {
+        self.make_network()?;
+        let keeper = Keeper::without_unified()?;
+        let bundle = self.path("bundle").display().to_string();
+        self.crun_with(&keeper, &["run", "--detach", "--bundle", &bundle, ID])?;
+        let mut all = Vec::new();
+        for _ in 0..=runs {
+            let began = Instant::now();
+            self.crun_with(&keeper, &[&["exec", ID], words].concat())?;
+            all.push(began.elapsed());
+        }
+        self.crun_with(&keeper, &["delete", "--force", ID])?;
+        self.drop_network();
+        // The first one warms up.
+        Ok(all.split_off(1))
+    }
+
+    fn crun_with(&self, keeper: &Keeper, words: &[&str]) -> Result<()> {
+        let status = Command::new("nsenter")
+            .arg(format!("--mount=/proc/{}/ns/mnt", keeper.0.id()))
+            .args(["--", "crun", "--root"])
+            .arg(self.path("crun"))
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(self.path("crun.log"))?)
+            .status()
+            .context("nsenter comes with util-linux")?;
+        let said = || std::fs::read_to_string(self.path("crun.log")).unwrap_or_default();
+        ensure!(status.success(), "crun {words:?} ended with {status}: {}", said());
+        Ok(())
+    }
+
     /// Runs one command of the image in a sandbox of its own; answers what `runsc run` took.
     pub fn run_once(&self, words: &[&str]) -> Result<Duration> {
         self.make_network()?;
@@ -165,7 +252,16 @@ impl Keeper {
     /// Makes the namespace and empties `/proc/sys/net` in it: without that, runsc of 2024 refuses to start on Linux
     /// 6.11 and later.
     fn start() -> Result<Self> {
-        let script = "mount -t tmpfs -o ro none /proc/sys/net && exec sleep infinity";
+        Self::with("")
+    }
+
+    /// The same without the second hierarchy of control groups: crun refuses a host with both.
+    fn without_unified() -> Result<Self> {
+        Self::with("if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi && ")
+    }
+
+    fn with(first: &str) -> Result<Self> {
+        let script = format!("{first}mount -t tmpfs -o ro none /proc/sys/net && exec sleep infinity");
         let words = ["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "--", "sh", "-c"];
         let mut setpriv = Command::new("setpriv");
         let mut keeper =

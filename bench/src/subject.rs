@@ -55,13 +55,17 @@ impl Access {
 
     /// A new server in an empty data directory.
     pub async fn start(&self) -> Result<Subject> {
+        // Builds take their base image from a registry on this machine.
+        self.start_with("[builds]\nallow = [\"127.0.0.0/8\", \"::1/128\"]\n").await
+    }
+
+    /// The same with a configuration.
+    pub async fn start_with(&self, config: &str) -> Result<Subject> {
         let program = self
             .program
             .canonicalize()
             .with_context(|| format!("finding {}: make it with `make build`, or give --url", self.program.display()))?;
-        // Builds take their base image from a registry on this machine.
-        let config = "[builds]\nallow = [\"127.0.0.0/8\", \"::1/128\"]\n".to_owned();
-        let server = Server::start(Options { config: Some(config), ..Options::new(program) }).await?;
+        let server = Server::start(Options { config: Some(config.to_owned()), ..Options::new(program) }).await?;
         Ok(Subject {
             url: server.url(),
             edge: server.edge().to_owned(),
@@ -146,4 +150,26 @@ pub async fn first_byte(address: &str, host: &str) -> Result<()> {
     let start = timeout(WAIT, exchange).await.context("no answer")??;
     ensure!(&start == b"HTTP/1.1 200" || &start == b"HTTP/1.0 200", "{}", String::from_utf8_lossy(&start));
     Ok(())
+}
+
+/// GETs an echo of `nonce` on a connection of its own; the time until the first byte of the body, which has to be it.
+pub async fn echo(address: &str, host: &str, nonce: &str) -> Result<Duration> {
+    let began = Instant::now();
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET /echo?text={nonce} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let (mut answer, mut first) = (Vec::new(), None);
+        while stream.read_buf(&mut answer).await? > 0 {
+            let body = answer.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+            if first.is_none() && body.is_some_and(|at| answer.len() > at) {
+                first = Some(began.elapsed());
+            }
+        }
+        Ok::<_, std::io::Error>((answer, first))
+    };
+    let (answer, first) = timeout(WAIT, exchange).await.context("no answer")??;
+    let text = String::from_utf8_lossy(&answer);
+    ensure!(text.starts_with("HTTP/1.") && text.contains(" 200 ") && text.ends_with(nonce), "{text}");
+    first.context("an answer has a body")
 }

@@ -3,6 +3,7 @@
 GET /             a greeting with the environment's TOKEN
 GET /started      when this process began, in Unix nanoseconds
 GET /env          the environment as JSON
+GET /echo?text=T  the text
 GET /log?lines=N  writes N numbered lines to stdout (stream=err: to stderr; prefix=TEXT begins each)
 GET /exit?code=N  ends the process after its answer
 GET /eat?mib=N    takes and touches N MiB of memory, and keeps it
@@ -62,6 +63,8 @@ class App(BaseHTTPRequestHandler):
             self.answer(f"Hello from Cakework! token={token}\n")
         elif url.path == "/started":
             self.answer(json.dumps({"startedNs": STARTED_NS, "pid": os.getpid()}))
+        elif url.path == "/echo":
+            self.answer(query.get("text", ""))
         elif url.path == "/env":
             self.answer(json.dumps(dict(os.environ)))
         elif url.path == "/log":

@@ -57,6 +57,18 @@ fn the_edge_reaches_the_vms_port() {
     });
 }
 
+/// A Python app writes an answer's head and body in two parts, and holds the second until the first is acknowledged.
+#[test]
+fn what_a_vm_sends_is_acknowledged_at_once() {
+    World::play(|world| {
+        let vm = world.vm(1);
+        let address = vm.attachment.address.to_string();
+        let shown = world.host.run(|| std::process::Command::new("ip").args(["route", "show", &address]).output());
+        let shown = String::from_utf8(shown.expect("ip is there").stdout).expect("text");
+        assert!(shown.contains("quickack 1"), "{shown}");
+    });
+}
+
 /// Answers every question with [`ANSWER`] until the process ends.
 pub fn name_server(world: &World) {
     let address = SocketAddr::from((INTERNET_DNS, 53));

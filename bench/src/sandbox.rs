@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub const PORT: u16 = 8080;
 const ID: &str = "bench";
 /// The pause between attempts to connect.
 const KNOCK: Duration = Duration::from_millis(1);
+/// Time that a restored app has to itself before it is paused.
+const REST: Duration = Duration::from_millis(200);
 
 /// A prepared bundle.
 pub struct Sandbox {
@@ -76,15 +79,79 @@ impl Sandbox {
         let created = began.elapsed();
         self.runsc(&keeper, &["start", ID])?;
         let started = began.elapsed();
+        self.until_it_answers(began).await?;
+        let answered = began.elapsed();
+        self.runsc(&keeper, &["delete", "-force", ID])?;
+        self.drop_network();
+        Ok(Started { created, started, answered })
+    }
+
+    /// Writes the memory of one that has just come up, for [`Self::restore`].
+    pub async fn checkpoint(&self) -> Result<()> {
+        self.make_network()?;
+        let keeper = Keeper::start()?;
+        self.runsc(&keeper, &["create", "--bundle", &self.path("bundle").display().to_string(), ID])?;
+        self.runsc(&keeper, &["start", ID])?;
+        self.until_it_listens().await?;
+        self.ask("containerManager.Pause")?;
+        std::fs::create_dir(self.image())?;
+        let path = format!("--image-path={}", self.image().display());
+        self.runsc(&keeper, &["checkpoint", "--leave-running", "--compression=none", &path, ID])?;
+        self.runsc(&keeper, &["delete", "-force", ID])?;
+        self.drop_network();
+        Ok(())
+    }
+
+    /// Restores that memory into a sandbox that was made before the clock runs; until the restore ended, and until the first
+    /// byte of HTTP. With `paused` it is restored, left alone and paused before: from the order to go on.
+    pub async fn restore(&self, paused: bool) -> Result<(Duration, Duration)> {
+        self.make_network()?;
+        let keeper = Keeper::start()?;
+        let bundle = self.path("bundle").display().to_string();
+        self.runsc(&keeper, &["create", "--bundle", &bundle, ID])?;
+        let path = format!("--image-path={}", self.image().display());
+        let mut began = Instant::now();
+        self.runsc(&keeper, &["restore", "--detach", "--bundle", &bundle, &path, ID])?;
+        if paused {
+            self.until_it_listens().await?;
+            tokio::time::sleep(REST).await;
+            self.ask("containerManager.Pause")?;
+            began = Instant::now();
+            self.ask("containerManager.Resume")?;
+        }
+        let restored = began.elapsed();
+        self.until_it_answers(began).await?;
+        let took = began.elapsed();
+        self.runsc(&keeper, &["delete", "-force", ID])?;
+        self.drop_network();
+        Ok((restored, took))
+    }
+
+    /// Bytes of the memory that [`Self::checkpoint`] wrote.
+    pub fn image_bytes(&self) -> Result<u64> {
+        disk_bytes(&self.image())
+    }
+
+    fn image(&self) -> PathBuf {
+        self.path("image")
+    }
+
+    async fn until_it_listens(&self) -> Result<()> {
+        let began = Instant::now();
+        while tokio::net::TcpStream::connect(format!("{GUEST}:{PORT}")).await.is_err() {
+            ensure!(began.elapsed() < WAIT, "the app does not listen");
+            tokio::time::sleep(KNOCK).await;
+        }
+        Ok(())
+    }
+
+    async fn until_it_answers(&self, began: Instant) -> Result<()> {
         let address = format!("{GUEST}:{PORT}");
         while first_byte(&address, "bench").await.is_err() {
             ensure!(began.elapsed() < WAIT, "the app does not answer");
             tokio::time::sleep(KNOCK).await;
         }
-        let answered = began.elapsed();
-        self.runsc(&keeper, &["delete", "-force", ID])?;
-        self.drop_network();
-        Ok(Started { created, started, answered })
+        Ok(())
     }
 
     /// Starts it, pauses it, and answers how long it took from the order to go on, given at the control socket, until the
@@ -94,16 +161,11 @@ impl Sandbox {
         let keeper = Keeper::start()?;
         self.runsc(&keeper, &["create", "--bundle", &self.path("bundle").display().to_string(), ID])?;
         self.runsc(&keeper, &["start", ID])?;
-        let address = format!("{GUEST}:{PORT}");
-        let begun = Instant::now();
-        while first_byte(&address, "bench").await.is_err() {
-            ensure!(begun.elapsed() < WAIT, "the app does not answer");
-            tokio::time::sleep(KNOCK).await;
-        }
+        self.until_it_answers(Instant::now()).await?;
         self.ask("containerManager.Pause")?;
         let began = Instant::now();
         self.ask("containerManager.Resume")?;
-        first_byte(&address, "bench").await?;
+        self.until_it_answers(began).await?;
         let took = began.elapsed();
         self.runsc(&keeper, &["delete", "-force", ID])?;
         self.drop_network();
@@ -128,11 +190,7 @@ impl Sandbox {
         let bundle = self.path("bundle").display().to_string();
         let began = Instant::now();
         self.crun_with(&keeper, &["run", "--detach", "--bundle", &bundle, ID])?;
-        let address = format!("{GUEST}:{PORT}");
-        while first_byte(&address, "bench").await.is_err() {
-            ensure!(began.elapsed() < WAIT, "the app does not answer");
-            tokio::time::sleep(KNOCK).await;
-        }
+        self.until_it_answers(began).await?;
         let took = began.elapsed();
         self.crun_with(&keeper, &["delete", "--force", ID])?;
         self.drop_network();
@@ -196,7 +254,13 @@ impl Sandbox {
             .arg(format!("--mount=/proc/{}/ns/mnt", keeper.0.id()))
             .args(["--", "runsc", "--root"])
             .arg(&root)
-            .args(["--platform=systrap", "--network=sandbox", "--overlay2=none", "--ignore-cgroups"])
+            .args([
+                "--platform=systrap",
+                "--network=sandbox",
+                "--overlay2=none",
+                "--net-disconnect-ok",
+                "--ignore-cgroups",
+            ])
             .args(words)
             // The sandbox keeps what it inherits: with pipes this would wait for its end.
             .stdin(Stdio::null())
@@ -309,4 +373,15 @@ fn bundle(root: &Path, config: &Value, netns: &str) -> Value {
             {"type": "network", "path": format!("/var/run/netns/{netns}")},
         ]},
     })
+}
+
+/// What a directory's files take on the disk.
+pub fn disk_bytes(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        bytes += if meta.is_dir() { disk_bytes(&entry.path())? } else { meta.blocks() * 512 };
+    }
+    Ok(bytes)
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cakework_testkit::server::Options;
 use cakework_testkit::{Server, http};
 use clap::Args;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -113,6 +114,27 @@ impl Subject {
                 Some("failed") => bail!("the image failed: {image}"),
                 _ => ensure!(Instant::now() < end, "the image does not get ready: {image}"),
             }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// A verb of the host protocol: the body of its answer.
+    pub async fn ask_agent(&self, method: Method, path: &str, body: Value) -> Result<Value> {
+        let client = reqwest::Client::builder().unix_socket(self.data_dir.join("run/agent.sock")).build()?;
+        let request = client.request(method, format!("http://agent/v1/{path}")).header("cakework-protocol", "1");
+        let mut answer = read(request.json(&body).send().await?).await?;
+        Ok(answer["body"].take())
+    }
+
+    /// Waits until so many sandboxes of this kind wait on the host.
+    pub async fn until_waiting(&self, kind: &str, count: u64) -> Result<()> {
+        let end = Instant::now() + WAIT;
+        loop {
+            let status = self.ask_agent(Method::GET, "host/cached", Value::Null).await?;
+            if status[kind]["count"].as_u64() >= Some(count) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "none is {kind}: {status}");
             tokio::time::sleep(POLL).await;
         }
     }

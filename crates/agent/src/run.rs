@@ -15,10 +15,10 @@ use crate::board::Board;
 use crate::build::{self, BuildDir, Builds, Caches};
 use crate::cached::{self, HostKey};
 use crate::config::AgentConfig;
-use crate::engine::{self, ProbeConfig};
+use crate::engine::{self, Engine, ProbeConfig};
 use crate::exec::Execs;
 use crate::host::Host;
-use crate::net::Network;
+use crate::net::{Network, Told};
 use crate::sys::cgroup::{Cgroups, MONITORS};
 use crate::vm::{self, Parts, Registry, VmDir};
 use crate::{capacity, serve};
@@ -83,6 +83,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         logs: config.logs,
         boot_id: host.boot_id.clone(),
         open_files: open_files(),
+        told: engine.as_ref().map_or(Told::ByNamespace, Engine::told),
         board: board.clone(),
         execs: Execs::default(),
         shutdown: shutdown.clone(),
@@ -97,6 +98,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     end_stray_commands(&parts.gvisor, &registry).await;
     board.images(images.reports());
     let collecting = tokio::spawn(build::collect_for_ever(builds.clone()));
+    let sparing = tokio::spawn(registry.clone().keep_spares());
     let reporting = tokio::spawn(report_images(images.clone(), board.clone(), shutdown.clone()));
     let state = Arc::new(serve::State {
         host: Mutex::new(host),
@@ -124,6 +126,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     images.shutdown().await;
     collecting.await.context("collecting what builds left")?;
     reporting.await.context("reporting images")?;
+    sparing.await.context("making sandboxes ahead")?;
     served
 }
 

@@ -144,7 +144,7 @@ impl From<cached::Prewarm> for Prewarm {
     }
 }
 
-/// How a run of a cached VM started.
+/// How a VM's run started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Start {
@@ -237,10 +237,10 @@ pub struct Vm {
     /// How it ended; of a cached one its last run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// How its run started. This and what follows is of cached VMs.
+    /// How its run started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
-    /// Where it is `started`: how it sleeps, if it does.
+    /// Where it is `started`: how it sleeps, if it does. This and the next three are of cached VMs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sleep: Option<Sleep>,
     /// Time without a request, connection or work after which it is put to sleep.

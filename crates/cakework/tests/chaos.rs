@@ -94,6 +94,8 @@ async fn killed_roles_lose_nothing() -> Result<()> {
         let last = lines_are_whole(&server, id).await.with_context(|| format!("VM {id}, seed {seed}"))?;
         ensure!(last > 0 || !lives, "VM {id} never wrote a line");
     }
+    // Sandboxes may wait for the next starts.
+    server.drain().await?;
     // The roles were started anew, so their processes differ; those of VMs may not be there any more.
     let left: Vec<_> = Census::leftovers(&scope, &before, LEFTOVERS)?.into_iter().filter(|it| !is_role(it)).collect();
     ensure!(left.is_empty(), "left over, seed {seed}: {left:?}");

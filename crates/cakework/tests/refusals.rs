@@ -49,7 +49,7 @@ async fn server_with(config: &str) -> Server {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_starts_of_the_last_memory_one_is_refused() {
-    let server = server_with("[capacity]\nmemory_mib = 512\n").await;
+    let server = server_with("[capacity]\nmemory_mib = 512\n[cached]\nwaiting_mib = 0\n").await;
     let registry = Registry::start(Auth::Basic).await.expect("a registry");
     let image = import(&server, &registry).await;
     let start = || async { server.start_vm(json!({"imageId": image})).await.expect("an answer") };

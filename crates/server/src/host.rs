@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use cakework_core::id::{BuildId, Generation, HostId, VmId};
 use cakework_wire::build::{ContextKept, PutBuild, PutBuildAnswer};
 use cakework_wire::host::{
-    Accepted, AgentProblem, CachedStatus, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL,
-    PROTOCOL_HEADER, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm, VmReport,
-    WAKE_WAIT_MAX_MS, WakeVm, WatchPage,
+    Accepted, AgentProblem, CachedStatus, ClaimSpare, Claimed, EndVm, HostStatus, ImageReport, LogPage, LogRequest,
+    PROTOCOL, PROTOCOL_HEADER, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm,
+    VmReport, WAKE_WAIT_MAX_MS, WakeVm, WatchPage,
 };
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
@@ -88,6 +88,11 @@ impl HostClient {
     pub(crate) async fn watch(&self, after: u64, wait: Duration) -> Result<Reply<WatchPage>, HostError> {
         let path = format!("watch?after={after}&wait_ms={}", wait.as_millis());
         call(self.request(Method::GET, &path), wait + WATCH_MARGIN).await
+    }
+
+    /// Asks for a sandbox that was made ahead: the id that the VM is to have.
+    pub(crate) async fn claim_spare(&self, claim: &ClaimSpare) -> Result<Option<VmId>, HostError> {
+        Ok(call::<Claimed>(self.request(Method::POST, "spares/claim").json(claim), SHORT).await?.body.vm_id)
     }
 
     /// Wants a VM to be on `host`. Takes as long as the wish says that the answer may wait.

@@ -174,6 +174,15 @@ impl Server {
         Ok(())
     }
 
+    /// Lets the host take no new VMs, and keep nothing ready for any.
+    pub async fn drain(&self) -> Result<()> {
+        let client = Client::builder().unix_socket(self.data_dir().join("run/agent.sock")).build()?;
+        let request = client.put("http://agent/v1/host/drain").header("cakework-protocol", "1");
+        let answer = request.json(&json!({"draining": true})).send().await?;
+        ensure!(answer.status().is_success(), "{}", answer.text().await?);
+        Ok(())
+    }
+
     /// Kills the supervisor without a warning.
     pub fn kill(&mut self) {
         self.process = None;

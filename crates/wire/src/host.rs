@@ -6,6 +6,7 @@
 //! | `PUT /v1/host/drain` | [`Drain`] | [`HostStatus`] |
 //! | `GET /v1/host/cached` | | [`CachedStatus`] |
 //! | `GET /v1/watch?after=SEQ&wait_ms=MS` | | [`WatchPage`] |
+//! | `POST /v1/spares/claim` | [`ClaimSpare`] | [`Claimed`] |
 //! | `PUT /v1/vms/{vmId}` | [`PutVm`] | [`PutVmAnswer`] |
 //! | `POST /v1/vms/{vmId}/stop` | [`EndVm`] | [`Accepted`] |
 //! | `POST /v1/vms/{vmId}/sleep` | [`SleepVm`] | [`SleepAnswer`] |
@@ -125,12 +126,15 @@ pub struct HostStatus {
     pub draining: bool,
 }
 
-/// What cached VMs hold on a host that do not run. Of what was promised, none of it is a part.
+/// What waits on a host: for starts, or asleep. Of what was promised, none of it is a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CachedStatus {
     /// Prepared instances that wait for a start.
     pub paused: WaitingVms,
+    /// Sandboxes that wait for the prepared memory to be restored into them.
+    #[serde(default)]
+    pub blank: WaitingVms,
     /// Sandboxes with nothing running in them that wait for a start.
     pub created: WaitingVms,
     /// Runs that sleep where they are.
@@ -146,7 +150,7 @@ pub struct CachedStatus {
 }
 
 /// Sandboxes of one kind that wait.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingVms {
     /// How many.
@@ -161,6 +165,25 @@ pub struct WaitingVms {
 pub struct Drain {
     /// Whether new VMs are refused.
     pub draining: bool,
+}
+
+/// Asks for a sandbox that was made ahead for a VM that runs once, and says that one is about to be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimSpare {
+    /// Whose it is: nothing is shared between scopes.
+    pub scope: String,
+    /// What the VM is to be.
+    pub spec: VmSpec,
+}
+
+/// The agent's answer to [`ClaimSpare`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claimed {
+    /// The id that the VM is to have. It is kept for a minute; whoever comes later, or asks for something else by it,
+    /// starts as if there had been none.
+    pub vm_id: Option<VmId>,
 }
 
 /// Wants a VM to be.
@@ -296,7 +319,7 @@ pub enum VmObservation {
     Running {
         /// The address that the edge of this host reaches it by.
         address: Ipv4Addr,
-        /// How a cached one started.
+        /// How it started.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         start: Option<Start>,
     },

@@ -2,7 +2,7 @@
 
 use cakework_core::cached::{Prewarm, StartTier};
 
-use super::pool::Waits;
+use super::pool::{Room, Waits};
 
 /// Preparations that may fail one after the other: then the VM is not prepared until it has run again.
 const UNPREPARED_MAX: u32 = 3;
@@ -18,8 +18,8 @@ pub struct Have {
     pub unprepared: u32,
     /// A sandbox waits.
     pub waits: Option<Waits>,
-    /// There is no room for one.
-    pub evicted: bool,
+    /// What there is room for.
+    pub room: Room,
 }
 
 /// What is done next, in the background.
@@ -29,9 +29,11 @@ pub enum Step {
     Rest,
     /// It is booted, and its memory and disk are kept.
     Prepare,
-    /// Its memory is restored into a sandbox that then waits.
+    /// Its memory is restored into a sandbox that then waits, paused.
     Restore,
-    /// A sandbox is made that then waits.
+    /// A sandbox is made that then waits for its memory to be restored.
+    Blank,
+    /// A sandbox is made that then waits for its process to be started.
     Create,
 }
 
@@ -40,12 +42,13 @@ pub const fn next(have: Have) -> Step {
     if have.waits.is_some() {
         return Step::Rest;
     }
-    match (have.prewarm, have.prepared, have.evicted) {
+    match (have.prewarm, have.prepared, have.room) {
         (Prewarm::None, _, _) => Step::Rest,
         (Prewarm::Boot | Prewarm::Auto, false, _) if have.unprepared < UNPREPARED_MAX => Step::Prepare,
-        (_, _, true) => Step::Rest,
-        (Prewarm::Boot | Prewarm::Auto, true, false) => Step::Restore,
-        (Prewarm::Create | Prewarm::Boot | Prewarm::Auto, _, false) => Step::Create,
+        (_, _, Room::None) => Step::Rest,
+        (Prewarm::Boot | Prewarm::Auto, true, Room::Memory) => Step::Restore,
+        (Prewarm::Boot | Prewarm::Auto, true, Room::Sandbox) => Step::Blank,
+        (Prewarm::Create | Prewarm::Boot | Prewarm::Auto, _, _) => Step::Create,
     }
 }
 
@@ -64,19 +67,21 @@ pub fn tiers(have: Have) -> Vec<StartTier> {
 mod tests {
     use super::*;
 
-    const HAVE: Have = Have { prewarm: Prewarm::Boot, prepared: false, unprepared: 0, waits: None, evicted: false };
+    const HAVE: Have = Have { prewarm: Prewarm::Boot, prepared: false, unprepared: 0, waits: None, room: Room::Memory };
 
     #[test]
     fn a_vm_is_prepared_then_made_ready_then_left_alone() {
         assert_eq!(next(HAVE), Step::Prepare);
         assert_eq!(next(Have { prepared: true, ..HAVE }), Step::Restore);
         assert_eq!(next(Have { prepared: true, waits: Some(Waits::Paused), ..HAVE }), Step::Rest);
-        assert_eq!(next(Have { prepared: true, evicted: true, ..HAVE }), Step::Rest);
-        assert_eq!(next(Have { evicted: true, ..HAVE }), Step::Prepare, "that takes no lasting memory");
+        assert_eq!(next(Have { prepared: true, room: Room::Sandbox, ..HAVE }), Step::Blank);
+        assert_eq!(next(Have { prepared: true, waits: Some(Waits::Blank), room: Room::Sandbox, ..HAVE }), Step::Rest);
+        assert_eq!(next(Have { prepared: true, room: Room::None, ..HAVE }), Step::Rest);
+        assert_eq!(next(Have { room: Room::None, ..HAVE }), Step::Prepare, "that takes no lasting memory");
         assert_eq!(next(Have { unprepared: UNPREPARED_MAX, ..HAVE }), Step::Create);
         let create = Have { prewarm: Prewarm::Create, ..HAVE };
         assert_eq!(next(create), Step::Create);
-        assert_eq!(next(Have { evicted: true, ..create }), Step::Rest);
+        assert_eq!(next(Have { room: Room::None, ..create }), Step::Rest);
         assert_eq!(next(Have { prewarm: Prewarm::None, ..HAVE }), Step::Rest);
     }
 
@@ -86,6 +91,7 @@ mod tests {
         assert_eq!(tiers(HAVE), [Cold]);
         assert_eq!(tiers(Have { waits: Some(Waits::Created), ..HAVE }), [Created, Cold]);
         assert_eq!(tiers(Have { prepared: true, ..HAVE }), [Restored, Cold]);
+        assert_eq!(tiers(Have { prepared: true, waits: Some(Waits::Blank), ..HAVE }), [Restored, Cold]);
         assert_eq!(tiers(Have { prepared: true, waits: Some(Waits::Paused), ..HAVE }), [Paused, Restored, Cold]);
     }
 }

@@ -15,12 +15,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::activity::Activity;
 use super::decide::Have;
 use super::key::Key;
-use super::pool::Waits;
+use super::pool::{Room, Waits};
 use super::record::{Record, Run};
 use super::shared::Shared;
 use super::stage::{Event, Stage, advance};
 use crate::sys::clock;
 use crate::sys::file::{self, Survives};
+use crate::sys::packet::PacketSocket;
 use crate::sys::process::Process;
 use crate::vm::{Ask, Assignment, Cause, Parts, Registry, VmDir};
 
@@ -86,14 +87,16 @@ pub struct Driver {
     pub(super) heard: Instant,
     pub(super) monitor: Option<Process>,
     pub(super) sandbox: Option<Process>,
+    /// What the engine is handed of the network, once.
+    pub(super) packets: Option<PacketSocket>,
     /// The program that its first process runs.
     pub(super) program: Option<String>,
     /// What waits for a start.
     pub(super) ready: Option<Ready>,
     /// It was made for another specification than the present one.
     pub(super) outdated: bool,
-    /// Nothing may wait until the next run is over.
-    pub(super) evicted: bool,
+    /// What may wait until the next run is over.
+    pub(super) room: Room,
     pub(super) activity: Activity,
     /// Whoever waits for the VM to sleep; `true`: to be spilled.
     pub(super) sleeper: Option<(bool, oneshot::Sender<SleepAnswer>)>,
@@ -109,6 +112,8 @@ pub struct Driver {
 pub enum Ready {
     /// Restored and paused.
     Paused,
+    /// Made over the prepared disk, with nothing running in it.
+    Blank,
     /// Made, with nothing running in it.
     Created,
     /// Started from the image for its preparation, which a start came into.
@@ -149,10 +154,11 @@ impl Driver {
             heard,
             monitor: None,
             sandbox: None,
+            packets: None,
             program: None,
             ready: None,
             outdated: false,
-            evicted: false,
+            room: Room::Memory,
             activity: Activity::since(clock::boottime_ms()),
             sleeper: None,
             wakers: Vec::new(),
@@ -310,10 +316,11 @@ impl Driver {
     pub(super) fn have(&self, prepared: bool) -> Have {
         let waits = match self.ready {
             Some(Ready::Paused) => Some(Waits::Paused),
+            Some(Ready::Blank) => Some(Waits::Blank),
             Some(Ready::Created) => Some(Waits::Created),
             Some(Ready::Booted) | None => None,
         };
-        Have { prewarm: self.prewarm(), prepared, unprepared: self.record.unprepared, waits, evicted: self.evicted }
+        Have { prewarm: self.prewarm(), prepared, unprepared: self.record.unprepared, waits, room: self.room }
     }
 
     fn prewarm(&self) -> Prewarm {
@@ -326,8 +333,12 @@ impl Driver {
     pub(super) async fn wait_in_pool(&self, waits: Waits) {
         let (parts, vm) = (Arc::clone(&self.parts), self.vm.clone());
         let bytes = tokio::task::spawn_blocking(move || parts.cgroups.memory_bytes(vm.as_str())).await.unwrap_or(0);
-        let scope = self.assignment.cached.as_ref().map(|cached| cached.spec.scope.clone()).unwrap_or_default();
-        self.registry.evict(self.shared.enter(self.vm.clone(), scope, bytes.div_ceil(1 << 20), waits));
+        self.registry.evict(self.shared.enter(self.vm.clone(), self.scope(), bytes.div_ceil(1 << 20), waits));
         self.registry.make_room();
+    }
+
+    /// Whose share of what waits it is.
+    pub(super) fn scope(&self) -> String {
+        self.assignment.cached.as_ref().map(|cached| cached.spec.scope.clone()).unwrap_or_default()
     }
 }

@@ -80,7 +80,7 @@ impl Driver {
     /// Makes the sandbox; what an earlier try left was undone.
     pub(super) async fn make(&mut self, source: Source) -> Result<(), MakeError> {
         let image = self.parts.images.ready(&self.assignment.spec.image_digest).await.map_err(MakeError::Image)?;
-        let network = self.parts.network.attach_guest(&self.vm, self.assignment.slot);
+        let network = self.parts.network.attach_guest(&self.vm, self.assignment.slot, self.parts.told);
         let disks = blocking({
             let (parts, vm, dir, assignment) =
                 (Arc::clone(&self.parts), self.vm.clone(), self.dir.clone(), self.assignment.clone());
@@ -96,7 +96,8 @@ impl Driver {
         });
         // Both end, also if one fails: nothing may still be taking something while it is taken away.
         let (network, disks) = tokio::join!(network, disks);
-        let (network, first) = (network?, disks?);
+        let ((network, packets), first) = (network?, disks?);
+        self.packets = packets;
         self.record.run.address = Some(network.address);
         if let Some((process, _)) = &first {
             self.program = process.args.first().cloned();
@@ -149,7 +150,7 @@ impl Driver {
 
     /// Ends the sandbox, if there is one, and gives back what it took, beside `what` is kept.
     pub(super) async fn undo(&mut self, what: Files) -> Result<(), CleanError> {
-        self.sandbox = None;
+        (self.sandbox, self.packets) = (None, None);
         let mut monitor = self.monitor.take();
         let mut attempt = 1;
         loop {

@@ -29,6 +29,7 @@ mod watch;
 pub use driver::{Command, Driver, Handle, Wish};
 pub use key::HostKey;
 pub use pool::{Caps, Waits};
+pub use ready::SANDBOX_MIB;
 pub use record::Record;
 pub use shared::Shared;
 pub use stage::Stage;

@@ -21,10 +21,23 @@ pub struct Caps {
 pub enum Waits {
     /// For a start, with the prepared memory.
     Paused,
-    /// For a start, with nothing running in it.
+    /// For the prepared memory to be restored into it.
+    Blank,
+    /// For its process to be started.
     Created,
     /// To be woken.
     Asleep,
+}
+
+/// What may wait for a VM's next start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// An instance with its memory.
+    Memory,
+    /// A sandbox with nothing in it.
+    Sandbox,
+    /// Nothing.
+    None,
 }
 
 #[derive(Debug, Clone)]
@@ -60,10 +73,17 @@ impl Pool {
         mib <= self.caps.host_mib && mib <= self.caps.scope_mib
     }
 
-    /// A sandbox waits from now on; gives who has to go for it, perhaps itself.
+    /// Whether a sandbox of this size could wait and nobody had to go.
+    pub fn has_room(&self, scope: &str, mib: u64) -> bool {
+        self.mib_of(None) + mib <= self.caps.host_mib && self.mib_of(Some(scope)) + mib <= self.caps.scope_mib
+    }
+
+    /// A sandbox waits from now on; gives who has to go for it, perhaps itself. What took the place of more goes before
+    /// all others.
     pub fn enter(&mut self, vm: VmId, scope: String, mib: u64, waits: Waits) -> Vec<VmId> {
         self.uses += 1;
-        self.entries.insert(vm, Entry { scope: scope.clone(), mib, waits, used: self.uses });
+        let used = if waits == Waits::Blank { 0 } else { self.uses };
+        self.entries.insert(vm, Entry { scope: scope.clone(), mib, waits, used });
         let mut gone = Vec::new();
         while self.mib_of(Some(&scope)) > self.caps.scope_mib {
             gone.extend(self.take_oldest(Some(&scope)));
@@ -130,6 +150,16 @@ mod tests {
         assert!(!pool.could_take(51) && pool.could_take(50));
         pool.leave(&vm(3));
         assert_eq!(pool.shrink_to(10), [vm(4)]);
+    }
+
+    #[test]
+    fn what_waits_in_place_of_more_takes_nobodys_place() {
+        let mut pool = Pool::new(Caps { host_mib: 100, scope_mib: 100 });
+        assert_eq!(pool.enter(vm(1), "a".into(), 60, Waits::Paused), []);
+        assert!(pool.has_room("a", 40) && !pool.has_room("b", 41));
+        assert_eq!(pool.enter(vm(2), "b".into(), 41, Waits::Blank), [vm(2)]);
+        assert_eq!(pool.enter(vm(2), "b".into(), 40, Waits::Blank), []);
+        assert_eq!(pool.enter(vm(3), "c".into(), 10, Waits::Created), [vm(2)]);
     }
 
     proptest! {

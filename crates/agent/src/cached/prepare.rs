@@ -31,6 +31,10 @@ const READY_MAX: Duration = Duration::from_secs(60);
 const HEALTHY_MAX: Duration = Duration::from_secs(3);
 const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(50);
+/// Looks at what it does, and the CPU time between two of them under which it has come to rest.
+const REST_LOOK: Duration = Duration::from_millis(50);
+const REST_LOOKS: u32 = 20;
+const AT_REST_NS: u64 = 5_000_000;
 /// Where an app says that it is ready. Where the directory is there, its port is not looked at.
 const READY_DIR: &str = "/run/cakework";
 const READY_FILE: &str = "/run/cakework/ready";
@@ -62,9 +66,13 @@ impl Driver {
             self.ready = Some(Ready::Created);
             return Ok(Outcome::Interrupted);
         }
-        self.parts.gvisor.start(self.vm.as_str()).await?;
+        self.parts.gvisor.start(self.vm.as_str(), self.packets.take()).await?;
         self.ready = Some(Ready::Booted);
         let Some(accepts) = self.await_ready().await? else { return Ok(Outcome::Interrupted) };
+        self.come_to_rest().await;
+        if self.is_wished() && self.ends_preparation() {
+            return Ok(Outcome::Interrupted);
+        }
         self.ready = None;
         self.parts.gvisor.pause(self.vm.as_str()).await?;
         let draft = VmDir::at(self.dir.prepared_draft());
@@ -122,14 +130,35 @@ impl Driver {
         self.blocking("remove the prepared state", move || dirs.iter().try_for_each(|dir| file::remove(dir))).await
     }
 
-    /// Makes a sandbox with the prepared state, which then runs.
+    /// Restores the prepared state into the sandbox that waits for it, or a new one; it then runs.
     pub(super) async fn restore_prepared(&mut self, prepared: &Prepared) -> Result<(), MakeError> {
-        self.make(Source::Prepared).await?;
+        if self.ready.take_if(|ready| *ready == Ready::Blank).is_none() {
+            self.make(Source::Prepared).await?;
+        }
         let memory = self.dir.prepared().join(MEMORY);
-        self.parts.gvisor.restore(self.vm.as_str(), &self.dir.bundle(), &memory).await?;
+        let packets = self.packets.take();
+        self.parts.gvisor.restore(self.vm.as_str(), packets, &self.dir.bundle(), &memory).await?;
         match self.port_address().filter(|_| prepared.accepts) {
             Some(address) => self.await_health(address).await,
             None => Ok(()),
+        }
+    }
+
+    /// Waits until it has done what it does at first, such as serving the connection by which it was found ready: what it
+    /// has touched by then, the next request finds touched.
+    pub(super) async fn come_to_rest(&self) {
+        let used = || {
+            let (parts, vm) = (std::sync::Arc::clone(&self.parts), self.vm.clone());
+            tokio::task::spawn_blocking(move || parts.cgroups.cpu_ns(vm.as_str()))
+        };
+        let mut before = used().await.unwrap_or(0);
+        for _ in 0..REST_LOOKS {
+            sleep(REST_LOOK).await;
+            let now = used().await.unwrap_or(before);
+            if now.saturating_sub(before) < AT_REST_NS || self.is_wished() {
+                return;
+            }
+            before = now;
         }
     }
 

@@ -6,17 +6,19 @@ use tokio::sync::SemaphorePermit;
 use super::decide::{self, Step};
 use super::driver::{Command, Driver, Next, Ready, Shutdown};
 use super::make::{MakeError, Source};
-use super::pool::Waits;
+use super::pool::{Room, Waits};
 use super::prepare::Outcome;
 use crate::sys::file::Survives;
 use crate::vm::clean::Files;
 
 /// Sandboxes that ended while they waited: then none waits until the next run is over.
 const LOST_MAX: u32 = 3;
+/// About what a sandbox takes in which nothing runs.
+pub const SANDBOX_MIB: u64 = 16;
 
 impl Driver {
     pub(super) async fn hold(&mut self) -> Next {
-        self.evicted = false;
+        self.room = Room::Memory;
         let mut lost = 0;
         loop {
             if let Some(event) = self.wished() {
@@ -36,7 +38,9 @@ impl Driver {
                     () = sandbox_of(self.ready, self.sandbox.as_ref()) => {
                         tracing::warn!(vm = %self.vm, "a sandbox ended while it waited for a start");
                         lost += 1;
-                        self.evicted |= lost >= LOST_MAX;
+                        if lost >= LOST_MAX {
+                            self.room = Room::None;
+                        }
                         self.drop_ready().await;
                     }
                     _ = images.changed(), if !image => {}
@@ -83,6 +87,7 @@ impl Driver {
                 }
             }),
             Step::Restore => self.make_paused().await,
+            Step::Blank => self.make_blank().await,
             Step::Create => self.make_created().await,
         };
         if let Err(error) = done {
@@ -97,7 +102,7 @@ impl Driver {
                         tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "it is still there");
                     }
                 }
-                Step::Create | Step::Rest => self.evicted = true,
+                Step::Blank | Step::Create | Step::Rest => self.room = Room::None,
             }
             self.ready = None;
         }
@@ -112,20 +117,33 @@ impl Driver {
         // What is written is the least that it takes.
         let pages = self.dir.prepared_pages();
         let bytes = self.blocking("look at the prepared memory", move || Ok(pages.metadata()?.len())).await?;
-        self.evicted = !self.shared.could_take(bytes.div_ceil(1 << 20));
-        if self.evicted {
+        if !self.shared.could_take(bytes.div_ceil(1 << 20)) {
+            self.room = Room::Sandbox;
             return Ok(());
         }
         self.restore_prepared(&prepared).await?;
+        self.come_to_rest().await;
         self.parts.gvisor.pause(self.vm.as_str()).await?;
         self.ready = Some(Ready::Paused);
         self.wait_in_pool(Waits::Paused).await;
         Ok(())
     }
 
+    /// Makes the sandbox that the prepared memory is restored into by the next start.
+    async fn make_blank(&mut self) -> Result<(), MakeError> {
+        if !self.shared.has_room(&self.scope(), SANDBOX_MIB) {
+            self.room = Room::None;
+            return Ok(());
+        }
+        self.make(Source::Prepared).await?;
+        self.ready = Some(Ready::Blank);
+        self.wait_in_pool(Waits::Blank).await;
+        Ok(())
+    }
+
     async fn make_created(&mut self) -> Result<(), MakeError> {
-        self.evicted = !self.shared.could_take(1);
-        if self.evicted {
+        if !self.shared.could_take(SANDBOX_MIB) {
+            self.room = Room::None;
             return Ok(());
         }
         self.make(Source::Image).await?;
@@ -137,7 +155,10 @@ impl Driver {
     async fn hear_while_held(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Evict) if self.ready.is_some() => {
-                self.evicted = true;
+                self.room = match self.ready {
+                    Some(Ready::Paused) => Room::Sandbox,
+                    _ => Room::None,
+                };
                 self.drop_ready().await;
             }
             // Nothing runs that could sleep: whoever waits for an answer is told by its end.

@@ -43,6 +43,11 @@ impl Shared {
         self.pool().could_take(mib)
     }
 
+    /// See [`Pool::has_room`].
+    pub fn has_room(&self, scope: &str, mib: u64) -> bool {
+        self.pool().has_room(scope, mib)
+    }
+
     /// See [`Pool::enter`].
     pub fn enter(&self, vm: VmId, scope: String, mib: u64, waits: Waits) -> Vec<VmId> {
         self.pool().enter(vm, scope, mib, waits)

@@ -64,7 +64,7 @@ impl Driver {
         }
         self.unspillable |= self.parts.execs.lingers(&self.vm);
         match self.sleeper.take() {
-            Some((true, answer)) if !spilled && !self.parts.execs.lingers(&self.vm) => {
+            Some((true, answer)) if self.may_spill() => {
                 self.sleeper = Some((true, answer));
                 return Ok(Event::SpillBegun);
             }
@@ -95,7 +95,7 @@ impl Driver {
             tokio::select! {
                 () = ended(self.sandbox.as_ref()), if !spilled => return Ok(Event::SandboxEnded),
                 () = Self::wish(&mut self.wishes) => {}
-                command = self.commands.recv() => if let Some(event) = self.hear_while_asleep(command, spilled).await {
+                command = self.commands.recv() => if let Some(event) = self.hear_while_asleep(command).await {
                     return Ok(event);
                 },
                 () = clock::sleep_until(self.record.run.end_by_ms) => {}
@@ -114,10 +114,10 @@ impl Driver {
         over
     }
 
-    async fn hear_while_asleep(&mut self, command: Option<Command>, spilled: bool) -> Option<Event> {
+    async fn hear_while_asleep(&mut self, command: Option<Command>) -> Option<Event> {
         match command {
             Some(Command::Sleep { ask, answer }) if ask.generation == self.record.generation => {
-                if ask.spill && !spilled && !self.parts.execs.lingers(&self.vm) {
+                if ask.spill && self.may_spill() {
                     self.sleeper = Some((true, answer));
                     return Some(Event::SpillBegun);
                 }
@@ -129,14 +129,16 @@ impl Driver {
                     self.wakers.push(answer);
                 }
             }
-            Some(Command::Evict) => {
-                let spills = !spilled && !self.parts.execs.lingers(&self.vm);
-                return spills.then_some(Event::SpillBegun);
-            }
+            Some(Command::Evict) => return self.may_spill().then_some(Event::SpillBegun),
             // The registry is gone because the agent ends.
             None => self.parts.shutdown.cancelled().await,
         }
         None
+    }
+
+    /// Whether its memory can be written: a memory image would not have the other ends of a command's pipes.
+    fn may_spill(&self) -> bool {
+        self.record.stage == Stage::Asleep && !self.parts.execs.lingers(&self.vm)
     }
 
     /// That it sleeps, as the board has it: only this driver puts its reports there.
@@ -217,7 +219,8 @@ impl Driver {
 
     async fn try_restore(&mut self) -> Result<(), MakeError> {
         self.make(Source::Spill).await?;
-        Ok(self.parts.gvisor.restore(self.vm.as_str(), &self.dir.bundle(), &self.dir.spill()).await?)
+        let packets = self.packets.take();
+        Ok(self.parts.gvisor.restore(self.vm.as_str(), packets, &self.dir.bundle(), &self.dir.spill()).await?)
     }
 
     /// Whether the sandbox has processes.

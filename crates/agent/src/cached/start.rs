@@ -32,12 +32,18 @@ impl Driver {
                 return Ok(event);
             }
         }
-        let waits = self.ready.is_some();
         let prepared = self.prepared().await;
         if let Err(Some(why)) = &prepared {
             fallback.get_or_insert_with(|| (*why).to_owned());
         }
         let prepared = prepared.ok();
+        if prepared.is_none() && self.ready.take_if(|ready| *ready == Ready::Blank).is_some() {
+            // It has the prepared disk.
+            if self.undo(Files::Run).await.is_err() {
+                return Ok(self.fail(HOST_FAILED));
+            }
+        }
+        let waits = self.ready.is_some();
         if !waits && let Some(event) = self.await_image().await? {
             return Ok(event);
         }
@@ -94,7 +100,7 @@ impl Driver {
     }
 
     async fn run_created(&mut self) -> Result<(), MakeError> {
-        Ok(self.parts.gvisor.start(self.vm.as_str()).await?)
+        Ok(self.parts.gvisor.start(self.vm.as_str(), self.packets.take()).await?)
     }
 
     async fn run_cold(&mut self) -> Result<(), MakeError> {

@@ -9,6 +9,7 @@ use cakework_core::id::InstanceId;
 use serde::Serialize;
 
 use crate::backend::gvisor::{self, EngineError, Gvisor};
+use crate::net::Told;
 
 mod canary;
 mod elf;
@@ -45,6 +46,13 @@ pub struct Engine {
     pub platform: String,
     /// How long the canary took from its start to its end.
     pub canary_ms: u64,
+}
+
+impl Engine {
+    /// How it learns of a VM's network.
+    pub fn told(&self) -> Told {
+        build_date(&self.version).map_or(Told::ByNamespace, gvisor::told)
+    }
 }
 
 /// Why there is no engine that works.

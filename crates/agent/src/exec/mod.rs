@@ -28,6 +28,8 @@ struct OfVm {
     still: bool,
     over_at_ms: u64,
     lingers: bool,
+    /// The run is over: nothing is kept of it once its last command is.
+    gone: bool,
 }
 
 /// Why none may be opened.
@@ -61,6 +63,7 @@ impl Execs {
             return Err(Closed::Full);
         }
         of.open += 1;
+        of.gone = false;
         Ok(Open { execs: self.clone(), vm: vm.clone() })
     }
 
@@ -94,14 +97,13 @@ impl Execs {
         self.vms().get(vm).is_some_and(|of| of.lingers)
     }
 
-    /// The VM's run is over.
+    /// The VM's run is over: nothing is kept of it once its last command is, too.
     pub fn forget(&self, vm: &VmId) {
         let mut vms = self.vms();
         if let Some(of) = vms.get_mut(vm) {
+            (of.gone, of.lingers, of.still) = (true, false, false);
             if of.open == 0 {
                 vms.remove(vm);
-            } else {
-                of.lingers = false;
             }
         }
     }
@@ -126,6 +128,9 @@ impl Drop for Open {
         if let Some(of) = vms.get_mut(&self.vm) {
             of.open -= 1;
             of.over_at_ms = clock::boottime_ms();
+            if of.gone && of.open == 0 {
+                vms.remove(&self.vm);
+            }
         }
     }
 }
@@ -152,5 +157,18 @@ mod tests {
         drop(all);
         execs.forget(&vm);
         assert!(!execs.lingers(&vm) && execs.open(&vm).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_run_that_is_over() {
+        let (execs, vm) = (Execs::default(), VmId::mint(&mut rand::rng()));
+        let open = execs.open(&vm).expect("it is awake");
+        execs.forget(&vm);
+        assert_eq!(execs.vms().len(), 1, "a command is still open");
+        drop(open);
+        assert!(execs.vms().is_empty());
+        drop(execs.open(&vm).expect("it is awake"));
+        execs.forget(&vm);
+        assert!(execs.vms().is_empty());
     }
 }

@@ -99,15 +99,20 @@ async fn begin(
 /// A place for one more in a VM that runs in this placement, and is awake.
 pub(super) fn opened(registry: &Registry, vm: &VmId, generation: Generation) -> Result<Open, AgentProblem> {
     let parts = registry.parts();
+    check_runs(parts, vm, generation)?;
     let open = parts.execs.open(vm).map_err(|closed| match closed {
         Closed::Asleep => not_running(),
         Closed::Full => problem(ProblemCode::Busy, format!("{} commands are open in the VM", limit::EXECS_MAX)),
     })?;
-    let report = parts.board.vm_report(vm).ok_or_else(|| problem(ProblemCode::Unknown, "the host does not know it"))?;
-    if report.generation != generation || !matches!(report.observation, VmObservation::Running { .. }) {
-        return Err(not_running());
-    }
+    // It may have ended before the place was taken; from here on its end finds the place.
+    check_runs(parts, vm, generation)?;
     Ok(open)
+}
+
+fn check_runs(parts: &Parts, vm: &VmId, generation: Generation) -> Result<(), AgentProblem> {
+    let report = parts.board.vm_report(vm).ok_or_else(|| problem(ProblemCode::Unknown, "the host does not know it"))?;
+    let runs = report.generation == generation && matches!(report.observation, VmObservation::Running { .. });
+    runs.then_some(()).ok_or_else(not_running)
 }
 
 /// The agent relies on nobody for what it hands to the engine.

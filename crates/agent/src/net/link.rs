@@ -29,10 +29,15 @@ pub fn connect() -> Result<Handle, NetError> {
     Ok(handle)
 }
 
-/// Inside the VM's namespace: makes the veth pair and gives the guest's end its address and route. `fresh` says that
-/// the namespace was made just now.
-pub async fn make_guest_end(host: &Handle, netns: &Path, interface: &str, fresh: bool) -> Result<(), NetError> {
-    let guest = connect()?;
+/// Inside the VM's namespace: makes the veth pair and brings up the guest's end; its index. `fresh` says that the
+/// namespace was made just now.
+pub async fn make_guest_end(
+    guest: &Handle,
+    host: &Handle,
+    netns: &Path,
+    interface: &str,
+    fresh: bool,
+) -> Result<u32, NetError> {
     if fresh {
         for scope in ["all", "default"] {
             disable_ipv6(scope)?;
@@ -40,11 +45,16 @@ pub async fn make_guest_end(host: &Handle, netns: &Path, interface: &str, fresh:
         let up = LinkUnspec::new_with_index(LOOPBACK_INDEX).up().build();
         ask("bring up lo", guest.link().set(up).execute()).await?;
     }
-    make_pair(host, &guest, netns, interface).await?;
-    let end = find(&guest, GUEST.interface).await?.ok_or(NetError::Vanished { what: "the guest's interface" })?;
+    make_pair(host, guest, netns, interface).await?;
+    let end = find(guest, GUEST.interface).await?.ok_or(NetError::Vanished { what: "the guest's interface" })?;
     let index = end.header.index;
     let up = LinkUnspec::new_with_index(index).up().build();
     ask("bring up the guest's interface", guest.link().set(up).execute()).await?;
+    Ok(index)
+}
+
+/// Gives the guest's end its address and route, where an engine looks for them that is not told.
+pub async fn address_guest_end(guest: &Handle, index: u32) -> Result<(), NetError> {
     let address = guest.address().add(index, IpAddr::V4(GUEST.address), GUEST.prefix_len).replace();
     ask("set the guest's address", address.execute()).await?;
     let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GUEST.gateway).output_interface(index).build();

@@ -22,7 +22,9 @@ mod nft;
 mod rules;
 
 pub use accepts::accepts;
-pub use name::{GUEST, HOST_ADDRESS};
+pub use name::{GUEST, GUEST_MAC, HOST_ADDRESS};
+
+use crate::sys::packet::PacketSocket;
 
 /// What the network of an instance is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,15 @@ pub struct GuestNet {
     pub gateway: Ipv4Addr,
     /// Its DNS server.
     pub resolver: Ipv4Addr,
+}
+
+/// How an engine learns of the guest's end of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It finds address and route in the namespace, and takes them away from there.
+    ByNamespace,
+    /// It is handed a packet socket, and told what it has to know.
+    BySocket,
 }
 
 /// A VM's network as it is on the host.
@@ -158,26 +169,31 @@ impl Network {
         Ok(Self { config: Arc::new(config), host })
     }
 
-    /// Makes a VM's network, finishes a half-made one, or makes it ready for the next start of the engine.
-    /// Not for a VM whose engine runs: the engine owns the guest's address.
+    /// Makes a VM's network, finishes a half-made one, or makes it ready for the next start of the engine, which finds
+    /// address and route in the namespace. Not for a VM whose engine runs: the engine owns the guest's address.
     ///
     /// # Errors
     /// Where the kernel refuses; what was made by then is finished by the next call or taken by [`Self::detach`].
     pub async fn attach(&self, vm: &VmId, slot: Slot, port: Option<u16>) -> Result<Attachment, NetError> {
-        let attachment = self.attach_guest(vm, slot).await?;
+        let (attachment, _) = self.attach_guest(vm, slot, Told::ByNamespace).await?;
         self.attach_host(vm, slot, port, attachment.fresh).await?;
         Ok(attachment)
     }
 
     /// The half of [`Self::attach`] that the engine needs to start: the namespace and the guest's end. The host's end
-    /// is down, so nothing passes.
+    /// is down, so nothing passes. With [`Told::BySocket`] also what the engine is handed.
     ///
     /// # Errors
     /// As for [`Self::attach`].
-    pub async fn attach_guest(&self, vm: &VmId, slot: Slot) -> Result<Attachment, NetError> {
+    pub async fn attach_guest(
+        &self,
+        vm: &VmId,
+        slot: Slot,
+        told: Told,
+    ) -> Result<(Attachment, Option<PacketSocket>), NetError> {
         let plan = Plan::new(&self.config, vm, slot)?;
-        let fresh = plan.guest_end(&self.host).await?;
-        Ok(Attachment { netns: plan.netns, address: plan.address, guest: name::GUEST, fresh })
+        let (fresh, packets) = plan.guest_end(&self.host, told).await?;
+        Ok((Attachment { netns: plan.netns, address: plan.address, guest: name::GUEST, fresh }, packets))
     }
 
     /// The other half, which may be made while the engine starts, and again while it runs: the rules, then the host's
@@ -286,10 +302,19 @@ impl Plan {
     }
 
     /// The namespace, the pair, and the guest's end of it; answers whether the namespace is new.
-    async fn guest_end(&self, host: &rtnetlink::Handle) -> Result<bool, NetError> {
+    async fn guest_end(&self, host: &rtnetlink::Handle, told: Told) -> Result<(bool, Option<PacketSocket>), NetError> {
         let (host, netns, interface) = (host.clone(), self.netns.clone(), self.interface.clone());
-        let work =
-            move |fresh| async move { link::make_guest_end(&host, &netns, &interface, fresh).await.map(|()| fresh) };
+        let work = move |fresh| async move {
+            let guest = link::connect()?;
+            let index = link::make_guest_end(&guest, &host, &netns, &interface, fresh).await?;
+            let packets = match told {
+                Told::ByNamespace => link::address_guest_end(&guest, index).await.map(|()| None)?,
+                Told::BySocket => Some(PacketSocket::open(name::GUEST.interface))
+                    .transpose()
+                    .map_err(|error| NetError::Io { what: "open the guest's packet socket", error })?,
+            };
+            Ok((fresh, packets))
+        };
         netns::within(self.netns.clone(), work)
             .await
             .map_err(|error| NetError::Io { what: "make a namespace", error })?

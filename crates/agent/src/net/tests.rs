@@ -95,9 +95,9 @@ impl Host {
                 let made = netns::within(plan.netns.clone(), |made| async move { made }).await;
                 assert!(made.expect("a namespace"));
             }
-            Left::Pair => assert!(plan.guest_end(host).await.expect("the pair")),
+            Left::Pair => assert!(plan.guest_end(host, Told::BySocket).await.expect("the pair").0),
             Left::Rules => {
-                plan.guest_end(host).await.expect("the pair");
+                plan.guest_end(host, Told::ByNamespace).await.expect("the pair");
                 plan.rules(Some(PORT), true).await.expect("the rules");
             }
             Left::All => drop(self.attach().await),

@@ -14,9 +14,9 @@ use cakework_core::id::{Generation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::limit;
 use cakework_wire::host::{
-    Accepted, CachedStatus, Drain, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL, PROTOCOL_HEADER,
-    PROTOCOL_OLDEST, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm, VmReport,
-    WATCH_WAIT_MAX_MS, WaitingVms, WakeVm, WatchPage,
+    Accepted, CachedStatus, ClaimSpare, Claimed, Drain, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL,
+    PROTOCOL_HEADER, PROTOCOL_OLDEST, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer,
+    SleepVm, VmReport, WATCH_WAIT_MAX_MS, WaitingVms, WakeVm, WatchPage,
 };
 use serde::Deserialize;
 
@@ -36,6 +36,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/host", get(host))
         .route("/v1/host/drain", put(drain))
         .route("/v1/host/cached", get(cached))
+        .route("/v1/spares/claim", post(claim_spare))
         .route("/v1/watch", get(watch))
         .route("/v1/vms/{vm}", put(put_vm).delete(delete_vm))
         .route("/v1/vms/{vm}/stop", post(stop_vm))
@@ -198,6 +199,11 @@ async fn wake_vm(Shared(state): Shared<Arc<State>>, Path(vm): Path<VmId>, Body(a
     state.reply(report)
 }
 
+async fn claim_spare(Shared(state): Shared<Arc<State>>, Body(claim): Body<ClaimSpare>) -> Answer<Claimed> {
+    let vm_id = state.registry.claim_spare(&claim);
+    state.reply(Claimed { vm_id })
+}
+
 async fn cached(Shared(state): Shared<Arc<State>>) -> Answer<CachedStatus> {
     let of = |waits| {
         let (count, memory_mib) = state.cached.waiting(waits);
@@ -206,6 +212,7 @@ async fn cached(Shared(state): Shared<Arc<State>>) -> Answer<CachedStatus> {
     let caps = state.cached.caps();
     state.reply(CachedStatus {
         paused: of(Waits::Paused),
+        blank: of(Waits::Blank),
         created: of(Waits::Created),
         asleep: of(Waits::Asleep),
         restores_failed: state.cached.restores_failed(),

@@ -7,4 +7,5 @@ pub mod cgroup;
 pub mod clock;
 pub mod file;
 pub mod mounts;
+pub mod packet;
 pub mod process;

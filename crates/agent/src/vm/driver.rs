@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cakework_core::cached::{Start, StartTier};
 use cakework_core::id::VmId;
 use cakework_core::phase::{Phase, PhaseEvent, advance};
 use cakework_image::{Image, ImageStore};
@@ -19,19 +20,22 @@ use super::dir::VmDir;
 use super::prepare::{self, Prepared};
 use super::record::{Ask, Assignment, Cause, Record};
 use super::watcher::{self, Begin};
-use crate::backend::gvisor::{self, Gvisor};
+use crate::backend::gvisor::{self, EngineError, Gvisor};
 use crate::board::Board;
 use crate::exec::Execs;
 use crate::logs::LogConfig;
 use crate::monitor::plan::{Answer, Booted};
-use crate::net::{NetError, Network};
+use crate::net::{NetError, Network, Told};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::clock;
 use crate::sys::file::{self, Survives};
+use crate::sys::packet::PacketSocket;
 use crate::sys::process::{Process, ProcessRef};
 
 /// Time between two looks at a boot that another agent began.
 const BOOT_LOOK: Duration = Duration::from_millis(50);
+/// How often a sandbox that another agent made is asked whether it has begun, [`BOOT_LOOK`] apart.
+const BEGUN_LOOKS: u32 = 5;
 /// Time before a monitor that died is replaced, doubled while they go on dying.
 const MONITOR_BACKOFF_MIN: Duration = Duration::from_millis(50);
 const MONITOR_BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -45,6 +49,8 @@ pub struct Parts {
     pub network: Network,
     /// The engine.
     pub gvisor: Gvisor,
+    /// How it learns of networks.
+    pub told: Told,
     /// Control groups.
     pub cgroups: Cgroups,
     /// The `cakework` program.
@@ -78,6 +84,18 @@ pub struct Driver {
     image: Option<Arc<Image>>,
     pub(super) monitor: Option<Process>,
     sandbox: Option<Process>,
+    /// A sandbox that was made and has not begun.
+    made: Option<Made>,
+    heard: Instant,
+}
+
+/// What a sandbox begins with.
+#[derive(Debug)]
+struct Made {
+    program: String,
+    packets: Option<PacketSocket>,
+    /// It was made before anybody asked for it.
+    ahead: bool,
 }
 
 /// Why a phase was left without an event: the agent ends.
@@ -87,7 +105,7 @@ type Next = Result<PhaseEvent, Shutdown>;
 
 impl Driver {
     /// The driver of a VM as its files say. `resumed`: another agent drove it.
-    pub const fn new(
+    pub fn new(
         parts: Arc<Parts>,
         vm: VmId,
         dir: VmDir,
@@ -96,7 +114,51 @@ impl Driver {
         asks: watch::Receiver<Ask>,
         resumed: bool,
     ) -> Self {
-        Self { parts, vm, dir, assignment, record, asks, resumed, image: None, monitor: None, sandbox: None }
+        Self {
+            parts,
+            vm,
+            dir,
+            assignment,
+            record,
+            asks,
+            resumed,
+            image: None,
+            monitor: None,
+            sandbox: None,
+            made: None,
+            heard: Instant::now(),
+        }
+    }
+
+    /// Makes the sandbox of a VM that nobody has asked for; false where that failed: then it is to be undone.
+    pub async fn make_ahead(&mut self) -> bool {
+        let made = matches!(self.make().await, Ok(PhaseEvent::Up));
+        if let Some(made) = &mut self.made {
+            made.ahead = true;
+        }
+        made && self.is_made()
+    }
+
+    /// Whether the sandbox that was made is still there.
+    pub fn is_made(&self) -> bool {
+        self.made.is_some() && self.record.sandbox.is_some_and(|name| ProcessRef::of(name.pid) == Some(name))
+    }
+
+    /// Where the VM's files are.
+    pub const fn dir(&self) -> &VmDir {
+        &self.dir
+    }
+
+    /// Becomes the driver of the VM that was asked for; what was made for another one is of no use to it.
+    pub fn ask_for(self, assignment: Assignment, asks: watch::Receiver<Ask>) -> Self {
+        let made_as = &self.assignment;
+        let fits = assignment.spec == made_as.spec
+            && assignment.slot == made_as.slot
+            && assignment.generation == made_as.generation;
+        let Record { address, monitor, sandbox, .. } = self.record;
+        let record = Record { address, monitor, sandbox, ..Record::admitted(&assignment) };
+        let made = self.made.filter(|_| fits);
+        Self { record, assignment, asks, made, heard: Instant::now(), ..self }
     }
 
     /// Takes the VM to its end; `None` where the agent ended first. The last state is left to the caller to report.
@@ -162,14 +224,17 @@ impl Driver {
         let booted = watcher::booted(&self.dir);
         if let Some(booted) = booted.filter(|booted| booted.boot_id == self.parts.boot_id) {
             self.monitor = monitor;
-            return Ok(match self.wire(false).await {
-                Ok(()) => self.came_up(&booted),
-                Err(error) => self.unwired(&error),
-            });
-        }
-        if let Some(monitor) = monitor {
+            let up = self.came_up(&booted);
+            if self.has_begun().await {
+                return Ok(match self.wire(false).await {
+                    Ok(()) => up,
+                    Err(error) => self.unwired(&error),
+                });
+            }
+        } else if let Some(monitor) = monitor {
             monitor.kill();
         }
+        (self.record.sandbox, self.sandbox) = (None, None);
         if clean::undo(self).await.is_err() {
             // Cleaning tries again until it succeeds.
             self.fail("the host was restarted while the VM was being made");
@@ -210,6 +275,28 @@ impl Driver {
     }
 
     async fn prepare(&mut self) -> Next {
+        if !self.is_made() {
+            if self.record.sandbox.is_some() {
+                // What was made ahead is of no use, or has ended.
+                self.made = None;
+                if let Err(error) = clean::undo(self).await {
+                    tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "nothing could be undone");
+                    return Ok(
+                        self.fail("the host could not prepare the VM; its operator finds the cause in the agent's log")
+                    );
+                }
+                (self.record.sandbox, self.sandbox) = (None, None);
+            }
+            match self.make().await? {
+                PhaseEvent::Up => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(self.begin().await)
+    }
+
+    /// Makes the sandbox, with nothing running in it.
+    async fn make(&mut self) -> Next {
         let image = match self.image.take() {
             Some(image) => image,
             None => match self.parts.images.ready(&self.assignment.spec.image_digest).await {
@@ -234,6 +321,7 @@ impl Driver {
         let event = self.boot(&prepared).await?;
         let booted_after = begin.elapsed().saturating_sub(prepared_after);
         tracing::debug!(vm = %self.vm, ?prepared_after, ?booted_after, "a VM was made");
+        self.made = Some(Made { program: prepared.program, packets: prepared.packets, ahead: false });
         Ok(event)
     }
 
@@ -298,6 +386,41 @@ impl Driver {
                 Ok(self.fail("the VM's monitor failed; the host's operator finds the cause in the agent's log"))
             }
         }
+    }
+
+    /// Lets the first process run, in a sandbox that was made.
+    async fn begin(&mut self) -> PhaseEvent {
+        let Some(Made { program, packets, ahead }) = self.made.take() else {
+            return self.fail("the host could not start the VM; its operator finds the cause in the agent's log");
+        };
+        let Err(error) = self.parts.gvisor.start(self.vm.as_str(), packets).await else {
+            let tier = if ahead { StartTier::Created } else { StartTier::Cold };
+            let duration_ms = u64::try_from(self.heard.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.record.start = Some(Start { tier, duration_ms, fallback: None });
+            self.record.end_by_ms =
+                self.assignment.timeout_ms.map(|timeout_ms| clock::boottime_ms().saturating_add(timeout_ms));
+            return PhaseEvent::Up;
+        };
+        tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "the sandbox did not start");
+        // It never ran: its end says nothing about the VM's.
+        (self.record.sandbox, self.sandbox) = (None, None);
+        let EngineError::Failed { complaint, .. } = error else {
+            return self.fail("the host could not start the VM; its operator finds the cause in the agent's log");
+        };
+        self.fail(&gvisor::explain(&complaint, &program))
+    }
+
+    /// Whether a sandbox that was made has begun, or has ended since.
+    async fn has_begun(&self) -> bool {
+        for _ in 0..BEGUN_LOOKS {
+            if self.sandbox.is_none()
+                || self.parts.gvisor.process_count(self.vm.as_str()).await.is_ok_and(|count| count > 0)
+            {
+                return true;
+            }
+            tokio::time::sleep(BOOT_LOOK).await;
+        }
+        false
     }
 
     fn came_up(&mut self, booted: &Booted) -> PhaseEvent {

@@ -16,6 +16,7 @@ pub mod prepare;
 mod record;
 mod recover;
 mod registry;
+mod spares;
 mod watcher;
 
 pub use dir::VmDir;

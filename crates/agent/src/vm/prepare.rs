@@ -16,13 +16,13 @@ use cakework_image::rootfs::{self, RootfsError, User};
 use super::dir::VmDir;
 use super::driver::Parts;
 use super::record::Assignment;
-use crate::backend::gvisor::FileAccess;
 use crate::backend::gvisor::bundle::{self, FirstProcess, Mount, Unstartable};
 use crate::monitor::plan::Plan;
 use crate::net::{GUEST, NetError};
 use crate::sys::cgroup::Limits;
 use crate::sys::clock;
 use crate::sys::file::{self, Survives};
+use crate::sys::packet::PacketSocket;
 
 /// Threads and processes of the host in one VM's control group: below about 2000 the sandbox dies where the guest's
 /// `fork` should fail.
@@ -70,7 +70,7 @@ impl PrepareError {
 }
 
 /// A VM that only has to be booted, while the host's half of its network is made.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Prepared {
     /// Its address, visible from the host.
     pub address: Ipv4Addr,
@@ -78,6 +78,8 @@ pub struct Prepared {
     pub program: String,
     /// Its network namespace is new.
     pub fresh_network: bool,
+    /// What the engine is handed of its network.
+    pub packets: Option<PacketSocket>,
 }
 
 /// Prepares a VM; what a call before it left is taken up or replaced.
@@ -91,7 +93,7 @@ pub async fn prepare(
     assignment: &Assignment,
     image: Arc<Image>,
 ) -> Result<Prepared, PrepareError> {
-    let network = parts.network.attach_guest(vm, assignment.slot);
+    let network = parts.network.attach_guest(vm, assignment.slot, parts.told);
     let disks = blocking({
         let (vm, dir, assignment) = (vm.clone(), dir.clone(), assignment.clone());
         move || lay_out(&vm, &dir, &assignment, &image)
@@ -102,19 +104,19 @@ pub async fn prepare(
     });
     // All of them end, also if one fails: nothing may still be taking something while it is taken away.
     let (network, disks, group) = tokio::join!(timed("network", network), timed("disks", disks), timed("group", group));
-    let (attachment, (process, user)) = (network?, disks?);
+    let ((attachment, packets), (process, user)) = (network?, disks?);
     group?;
     let program = process.args.first().cloned().unwrap_or_default();
     let (parts, vm, dir, assignment) = (Arc::clone(parts), vm.clone(), dir.clone(), assignment.clone());
     let (netns, fresh_network) = (attachment.netns, attachment.fresh);
     blocking(move || {
         write_bundle(&parts, &vm, &dir, &assignment.spec, &process, &user, &netns)?;
-        let command = parts.gvisor.run_command(vm.as_str(), &dir.bundle(), &dir.pid_file(), FileAccess::Exclusive);
+        let command = parts.gvisor.create_command(vm.as_str(), &dir.bundle(), &dir.pid_file());
         let boot_timeout_ms = assignment.start_by_ms.saturating_sub(clock::boottime_ms()).max(1);
         write_plan(&parts, &vm, &dir, &assignment, command, boot_timeout_ms)
     })
     .await?;
-    Ok(Prepared { address: attachment.address, program, fresh_network })
+    Ok(Prepared { address: attachment.address, program, fresh_network, packets })
 }
 
 /// What a VM of this specification may use of its host.

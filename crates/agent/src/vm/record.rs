@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use cakework_core::cached::CachedSpec;
+use cakework_core::cached::{CachedSpec, Start};
 use cakework_core::id::{Generation, VmId};
 use cakework_core::lifecycle::{Exit, ExitReason};
 use cakework_core::phase::Phase;
@@ -104,8 +104,11 @@ pub struct Record {
     pub address: Option<Ipv4Addr>,
     /// Its monitor.
     pub monitor: Option<ProcessRef>,
-    /// Its sandbox, once it ran.
+    /// Its sandbox, once it was made.
     pub sandbox: Option<ProcessRef>,
+    /// How it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// When its life is over, in milliseconds since boot.
     pub end_by_ms: Option<u64>,
     /// When the grace after the stop signal is over, in milliseconds since boot.
@@ -128,6 +131,7 @@ impl Record {
             address: None,
             monitor: None,
             sandbox: None,
+            start: None,
             end_by_ms: None,
             kill_by_ms: None,
             cause: None,
@@ -140,7 +144,7 @@ impl Record {
     pub fn report(&self, vm: &VmId) -> VmReport {
         let observation = match (self.phase, self.address) {
             (Phase::Admitted | Phase::Preparing, _) | (Phase::Running, None) => VmObservation::Starting,
-            (Phase::Running, Some(address)) => VmObservation::Running { address, start: None },
+            (Phase::Running, Some(address)) => VmObservation::Running { address, start: self.start.clone() },
             (Phase::Stopping | Phase::Cleaning, _) => VmObservation::Ending,
             (Phase::Ended, _) => {
                 VmObservation::Ended { exit: self.exit.clone().unwrap_or(Exit::only(ExitReason::Unknown)) }

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::dir::VmDir;
 use super::driver::{Driver, Parts};
 use super::record::{Ask, Assignment, Record, Tombstone};
+use super::spares::Spares;
 use crate::cached::{self, Command, Handle, Wish};
 use crate::net::Slot;
 use crate::sys::file::{self, Survives};
@@ -55,6 +56,7 @@ struct Inner {
     admission: Mutex<()>,
     state: Mutex<State>,
     drivers: TaskTracker,
+    spares: Spares,
 }
 
 #[derive(Debug, Default)]
@@ -140,6 +142,7 @@ impl Registry {
                 admission: Mutex::default(),
                 state: Mutex::new(State { draining, ..State::default() }),
                 drivers: TaskTracker::new(),
+                spares: Spares::default(),
             }),
         }
     }
@@ -162,11 +165,27 @@ impl Registry {
     /// Starts or ends draining; the caller has written it down.
     pub fn set_draining(&self, draining: bool) {
         self.inner.state().draining = draining;
+        self.look_at_spares();
     }
 
     /// What all VMs share.
     pub fn parts(&self) -> &Arc<Parts> {
         &self.inner.parts
+    }
+
+    /// What its cached VMs, and all that waits, share.
+    pub(super) fn cached(&self) -> &cached::Shared {
+        &self.inner.cached
+    }
+
+    /// The sandboxes that were made ahead.
+    pub(super) fn spares(&self) -> &Spares {
+        &self.inner.spares
+    }
+
+    /// Lets something run that the agent's end waits for.
+    pub(super) fn track(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.inner.drivers.spawn(work);
     }
 
     /// Where a VM's files are.
@@ -207,7 +226,11 @@ impl Registry {
         }
         self.inner.state().vms.insert(vm.clone(), entry);
         match live.zip(record) {
-            Some((assignment, AnyRecord::Once(record))) => self.drive(vm, dir, assignment, record, true),
+            Some((assignment, AnyRecord::Once(record))) => {
+                let asks = self.asks_of(&vm);
+                let parts = Arc::clone(&self.inner.parts);
+                self.run(vm.clone(), Driver::new(parts, vm, dir, assignment, record, asks, true));
+            }
             Some((_, AnyRecord::Cached(record))) => self.drive_cached(vm, dir, record, true),
             None => {}
         }
@@ -339,6 +362,9 @@ impl Registry {
     /// Tells drivers that the memory of what waits is needed.
     pub fn evict(&self, vms: Vec<VmId>) {
         for vm in vms {
+            if self.evict_spare(&vm) {
+                continue;
+            }
             // A driver with so many commands to hear is about to change what waits anyhow.
             let told = self.inner.handle(&vm).map(|handle| handle.commands.try_send(Command::Evict));
             tracing::debug!(%vm, ?told, "what waits is evicted");
@@ -361,6 +387,16 @@ impl Registry {
 
     fn admit(&self, vm: VmId, put: PutVm) -> Result<Admission, AgentProblem> {
         let _one = self.inner.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self.inner.spares.take(&vm);
+        let admission = self.admit_with(vm, put, &mut spare);
+        if let Some((driver, share)) = spare {
+            self.give_back_spare(driver, share);
+        }
+        admission
+    }
+
+    /// The same with a sandbox that was made ahead for this VM, which is taken where it is admitted.
+    fn admit_with(&self, vm: VmId, put: PutVm, spare: &mut Option<(Driver, Share)>) -> Result<Admission, AgentProblem> {
         let heard = Instant::now();
         let (slot, before) = {
             let state = self.inner.state();
@@ -369,6 +405,7 @@ impl Registry {
             }
             let before = state.vms.get(&vm).cloned();
             let held = before.as_ref().and_then(|entry| entry.live.as_ref()).map(|live| live.slot);
+            let held = held.or(spare.as_ref().map(|(_, share)| share.slot()));
             let Some(slot) = held.or_else(|| state.free_slot(self.inner.slots)) else {
                 return Ok(Admission::Answer(self.inner.no_capacity(&state, Shortage::Slots)));
             };
@@ -407,7 +444,8 @@ impl Registry {
         match record {
             AnyRecord::Once(record) => {
                 self.inner.parts.board.vm(record.report(&vm));
-                self.drive(vm, dir, assignment, record, false);
+                let driver = spare.take().map(|(driver, _share)| driver);
+                self.drive(vm, dir, assignment, record, driver);
             }
             AnyRecord::Cached(record) => {
                 let observation = match assignment.runs() {
@@ -457,17 +495,27 @@ impl Registry {
         Ok(())
     }
 
-    fn drive(&self, vm: VmId, dir: VmDir, assignment: Assignment, record: Record, resumed: bool) {
-        let asks = {
-            let state = self.inner.state();
-            let live = state.vms.get(&vm).and_then(|entry| entry.live.as_ref());
-            let asks = live.and_then(|live| match &live.driver {
-                Way::Once(asks) => Some(asks.subscribe()),
-                Way::Cached(_) => None,
-            });
-            asks.expect("whoever is driven was entered as alive")
+    /// Drives a new VM; one whose sandbox was made ahead by the driver that made it.
+    fn drive(&self, vm: VmId, dir: VmDir, assignment: Assignment, record: Record, ahead: Option<Driver>) {
+        let (parts, asks) = (Arc::clone(&self.inner.parts), self.asks_of(&vm));
+        let driver = match ahead {
+            Some(driver) => driver.ask_for(assignment, asks),
+            None => Driver::new(parts, vm.clone(), dir, assignment, record, asks, false),
         };
-        let driver = Driver::new(Arc::clone(&self.inner.parts), vm.clone(), dir, assignment, record, asks, resumed);
+        self.run(vm, driver);
+    }
+
+    fn asks_of(&self, vm: &VmId) -> watch::Receiver<Ask> {
+        let state = self.inner.state();
+        let live = state.vms.get(vm).and_then(|entry| entry.live.as_ref());
+        let asks = live.and_then(|live| match &live.driver {
+            Way::Once(asks) => Some(asks.subscribe()),
+            Way::Cached(_) => None,
+        });
+        asks.expect("whoever is driven was entered as alive")
+    }
+
+    fn run(&self, vm: VmId, driver: Driver) {
         let inner = Arc::clone(&self.inner);
         self.inner.drivers.spawn(async move {
             if let Some(record) = driver.run().await {
@@ -567,7 +615,10 @@ impl Inner {
         let demand = demand_of(&put.spec, put.cached.is_some());
         let runs = put.cached.as_ref().is_none_or(|cached| cached.run);
         let wanted = if runs { demand } else { resting(demand) };
-        let others = live.map_or(state.reserved(), |live| state.reserved().minus(live.reserved()));
+        // What was made ahead for it is its own.
+        let ahead = state.shares.get(vm).map(|(demand, _)| *demand).unwrap_or_default();
+        let reserved = state.reserved().minus(ahead);
+        let others = live.map_or(reserved, |live| reserved.minus(live.reserved()));
         let fits = admit(self.capacity, others, wanted);
         fits.err().map(|shortage| Admission::Answer(self.no_capacity(state, shortage)))
     }
@@ -595,6 +646,7 @@ impl Inner {
 
     /// Gives back what was promised, then says that the VM is over: whoever hears it finds the room.
     fn over(&self, vm: &VmId, report: VmReport) {
+        self.parts.execs.forget(vm);
         let buried = {
             let mut state = self.state();
             let Some(entry) = state.vms.get_mut(vm) else { return };
@@ -670,14 +722,14 @@ fn demand(assignment: &Assignment) -> Amounts {
     demand_of(&assignment.spec, assignment.cached.is_some())
 }
 
-fn demand_of(spec: &VmSpec, cached: bool) -> Amounts {
+pub(super) fn demand_of(spec: &VmSpec, cached: bool) -> Amounts {
     let demand = spec.demand();
     let kept_mib = u64::from(spec.disk_mib) + 2 * u64::from(spec.memory_mib);
     Amounts { disk_mib: demand.disk_mib + if cached { kept_mib } else { 0 }, ..demand }
 }
 
 /// The same while it does not.
-const fn resting(demand: Amounts) -> Amounts {
+pub(super) const fn resting(demand: Amounts) -> Amounts {
     Amounts { memory_mib: 0, cpu_milli: 0, ..demand }
 }
 
@@ -737,7 +789,7 @@ fn write_assignment(dir: &VmDir, assignment: &Assignment, survives: Survives) ->
 }
 
 /// Why this host can't give what the specification asks for. The api has checked it; the agent relies on nobody.
-fn unsupported(spec: &VmSpec) -> Option<String> {
+pub(super) fn unsupported(spec: &VmSpec) -> Option<String> {
     let hex = spec.image_digest.strip_prefix("sha256:");
     let is_digest = hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
     let volume = spec.volume_gb.unwrap_or(limit::VOLUME_MIN_GB);

@@ -132,6 +132,11 @@ pub async fn created(host: &Host, count: u64) {
     host.until("sandboxes wait", async || (status(host).await.created.count == count).then_some(())).await;
 }
 
+/// Waits until so many sandboxes wait for memory to be restored into them.
+pub async fn blank(host: &Host, count: u64) {
+    host.until("sandboxes wait", async || (status(host).await.blank.count == count).then_some(())).await;
+}
+
 /// The name and the count of a [`COUNTER`].
 pub async fn count(host: &Host, address: Ipv4Addr) -> (String, u64) {
     let numbers = |page: String| {

@@ -7,7 +7,7 @@ use cakework_testkit::kernel::Census;
 use cakework_wire::host::{PutVmAnswer, VmObservation};
 use serde_json::json;
 
-use crate::cached::{COUNTER, Cached, count, created, hash, paused, status};
+use crate::cached::{COUNTER, Cached, blank, count, created, hash, paused, status};
 use crate::host::{Host, spec};
 
 #[tokio::test]
@@ -284,4 +284,29 @@ async fn what_waits_has_a_cap_and_goes_when_memory_is_promised() {
     first.destroy(&host).await;
     second.start_as(&host, StartTier::Restored).await;
     second.destroy(&host).await;
+}
+
+#[tokio::test]
+async fn where_an_instance_is_too_large_a_sandbox_waits_for_its_memory() {
+    let mut host = Host::new(json!({"cpuFactor": 64})).await;
+    host.configure(|config| config["cached"] = json!({"waitingMib": 600, "scopeWaitingMib": 40}));
+    host.start().await;
+    let digest = host.busybox().await;
+    let large = format!("head -c 60000000 /dev/zero | tr '\\0' a > /dev/large; {COUNTER}");
+    let mut vm = Cached::held(&host, VmSpec { port: Some(80), ..spec(&digest, &large) }, Prewarm::Auto).await;
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        blank(&host, 1).await;
+        assert_eq!(status(&host).await.paused.count, 0);
+        let address = vm.start_as(&host, StartTier::Restored).await;
+        names.push(count(&host, address).await.0);
+        vm.stop(&host).await;
+    }
+    assert_eq!(names[0], names[1], "both go on from the prepared memory");
+    blank(&host, 1).await;
+    // A sandbox of another configuration is no place for it.
+    vm.spec.env.insert("A".into(), "b".into());
+    let (_, start) = vm.start(&host).await;
+    assert_eq!(start.tier, StartTier::Cold);
+    vm.destroy(&host).await;
 }

@@ -39,10 +39,10 @@ const SCRIPT: &str = r#"set -eu
 export HOME=/root TMPDIR=/scratch/tmp
 mkdir -p /scratch/tmp
 buildah() { command buildah --storage-driver overlay --root /scratch/store --runroot /scratch/run "$@"; }
-buildah --version > /work/out/version
-buildah tag "$(buildah pull -q oci:/work/base:base)" localhost/base:1
-for case in /work/in/*; do
-    out=/work/out/${case##*/}
+buildah --version > /oracle/out/version
+buildah tag "$(buildah pull -q oci:/oracle/base:base)" localhost/base:1
+for case in /oracle/in/*; do
+    out=/oracle/out/${case##*/}
     mkdir /scratch/context
     tar -xpf "$case/context.tar" -C /scratch/context
     if (. "$case/build") > "$out.log" 2>&1 < /dev/null; then
@@ -73,7 +73,7 @@ impl Oracle {
         for (name, text) in [("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"), ("etc/group", "root:x:0:\n")] {
             fs::write(root.join(name), text).expect("written");
         }
-        let work = root.join("work");
+        let work = root.join("oracle");
         for name in ["in", "out"] {
             fs::create_dir_all(work.join(name)).expect("a directory");
         }
@@ -93,7 +93,7 @@ impl Oracle {
 
     /// A case's image, or why there is none; `None` where it was not to build it.
     pub fn image(&self, case: &Case) -> Option<Result<Image, String>> {
-        let out = |extension: &str| self.dir.path().join(format!("root/work/out/{}.{extension}", case.name));
+        let out = |extension: &str| self.dir.path().join(format!("root/oracle/out/{}.{extension}", case.name));
         let log = fs::read_to_string(out("log")).ok()?;
         let Ok(config) = fs::read(out("json")) else { return Some(Err(log)) };
         let config: Value = serde_json::from_slice(&config).expect("JSON");
@@ -138,7 +138,7 @@ fn write_case(case: &Case, dir: &Path) {
     if let Some(target) = &case.recipe.put.target {
         let _ = write!(build, " --target {}", quoted(target));
     }
-    let _ = writeln!(build, " -f /work/in/{}/Dockerfile /scratch/context", case.name);
+    let _ = writeln!(build, " -f /oracle/in/{}/Dockerfile /scratch/context", case.name);
     fs::write(dir.join("build"), build).expect("written");
 }
 
@@ -149,7 +149,7 @@ fn bundle(root: &Path) -> Value {
     json!({
         "ociVersion": "1.0.2",
         "process": {
-            "user": {"uid": 0, "gid": 0}, "args": ["/bin/sh", "/work/script"], "cwd": "/",
+            "user": {"uid": 0, "gid": 0}, "args": ["/bin/sh", "/oracle/script"], "cwd": "/",
             "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "capabilities": capabilities,
         },
         "root": {"path": root, "readonly": false},

@@ -4,3 +4,4 @@ mod crash;
 mod host;
 mod lives;
 mod protocol;
+mod spares;

@@ -31,9 +31,9 @@ fn configured(settings: &Settings) -> String {
 }
 
 fn now(status: &CachedStatus) -> String {
-    let CachedStatus { paused, created, asleep, restores_failed, host_cap_mib, scope_cap_mib } = status;
-    let mib = paused.memory_mib + created.memory_mib + asleep.memory_mib;
-    let ready = paused.count + created.count;
+    let CachedStatus { paused, blank, created, asleep, restores_failed, host_cap_mib, scope_cap_mib } = status;
+    let mib = paused.memory_mib + blank.memory_mib + created.memory_mib + asleep.memory_mib;
+    let ready = paused.count + blank.count + created.count;
     format!(
         "{mib} of {host_cap_mib} MiB, {scope_cap_mib} of one account: {ready} ready for a start, {} asleep; \
          {restores_failed} restores failed",
@@ -52,6 +52,7 @@ mod tests {
         let of = |count, memory_mib| WaitingVms { count, memory_mib };
         let status = CachedStatus {
             paused: of(2, 50),
+            blank: of(0, 0),
             created: of(1, 10),
             asleep: of(3, 90),
             restores_failed: 4,

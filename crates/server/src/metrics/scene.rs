@@ -118,7 +118,12 @@ fn of_host(scene: &mut Scene, status: &HostStatus) {
 }
 
 fn of_waiting(scene: &mut Scene, cached: &CachedStatus) {
-    let kinds = [("paused", &cached.paused), ("created", &cached.created), ("asleep", &cached.asleep)];
+    let kinds = [
+        ("paused", &cached.paused),
+        ("blank", &cached.blank),
+        ("created", &cached.created),
+        ("asleep", &cached.asleep),
+    ];
     let each = |value: fn(&WaitingVms) -> u64| {
         kinds.iter().map(move |(kind, waiting)| (vec![("kind", (*kind).to_owned())], value(waiting)))
     };

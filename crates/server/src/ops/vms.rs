@@ -10,6 +10,7 @@ use cakework_core::id::{HostLabel, ImageId, VmId};
 use cakework_core::lifecycle::{Exit, ExitReason, VmEvent, VmKind, VmState};
 use cakework_core::limit;
 use cakework_core::spec::VmSpec;
+use cakework_wire::host::ClaimSpare;
 
 use tokio::time::Instant;
 
@@ -38,7 +39,7 @@ pub(crate) const WAIT_MAX_SECS: u64 = 55;
 /// Starts a VM.
 pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Result<ApiVm, ApiError> {
     let end = Instant::now() + app.start_wait;
-    let new = describe(app, caller, request).await?;
+    let new = describe(app, caller, request, Ahead::Asked).await?;
     make(app, &new, end).await?;
     let left = end.saturating_duration_since(Instant::now());
     let vm = app.wait_vm(&new.id, left, |vm| vm.state != VmState::Created).await?;
@@ -154,20 +155,41 @@ async fn image_of(app: &App, caller: &Caller, id: &str) -> Result<Image, ApiErro
     image.filter(|image| caller.sees(image.tenant.as_deref())).ok_or_else(unknown)
 }
 
+/// Whether a sandbox that was made ahead is of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// The host is asked for one.
+    Asked,
+    /// The VM has its sandbox made in its own time.
+    Unasked,
+}
+
 /// The record of a VM that a request describes, checked.
-pub(super) async fn describe(app: &App, caller: &Caller, request: StartVm) -> Result<NewVm, ApiError> {
+pub(super) async fn describe(app: &App, caller: &Caller, request: StartVm, ahead: Ahead) -> Result<NewVm, ApiError> {
     let image_id = request.image_id.clone();
-    let new = check(app, caller, request)?;
+    let (new, env) = check(app, caller, request)?;
     let image = image_of(app, caller, &image_id).await?;
     if image.state == ImageState::Failed {
         let why = image.error.map(|error| error.message).unwrap_or_default();
         return Err(ApiError::new(ErrorCode::ImageFailed, format!("The image {image_id} failed: {why}")));
     }
-    Ok(NewVm { image: image.id, spec: VmSpec { image_digest: image.digest, ..new.spec }, ..new })
+    let spec = VmSpec { image_digest: image.digest, ..new.spec };
+    let spare = match ahead {
+        Ahead::Asked => {
+            let claim =
+                ClaimSpare { scope: caller.account.to_string(), spec: VmSpec { env: env.clone(), ..spec.clone() } };
+            // A host that can't be asked says so when the VM is placed.
+            app.host.claim_spare(&claim).await.unwrap_or_default()
+        }
+        Ahead::Unasked => None,
+    };
+    let id = spare.unwrap_or(new.id);
+    let sealed = serde_json::to_vec(&env).expect("a map of strings is plain data");
+    Ok(NewVm { image: image.id, spec, env: app.sealer.seal(&env_place(&id), &sealed), id, ..new })
 }
 
-/// The same with the image still to be found.
-fn check(app: &App, caller: &Caller, request: StartVm) -> Result<NewVm, ApiError> {
+/// The same with the image still to be found, and its environment to be sealed.
+fn check(app: &App, caller: &Caller, request: StartVm) -> Result<(NewVm, BTreeMap<String, String>), ApiError> {
     let within = validate::number::<u32>;
     let whole = |field, value: Option<i64>, range| value.map(|value| within(field, value, range)).transpose();
     let cpu = whole("cpu", request.cpu, limit::CPU_MIN..=limit::CPU_MAX)?;
@@ -183,9 +205,8 @@ fn check(app: &App, caller: &Caller, request: StartVm) -> Result<NewVm, ApiError
 
     let now_ms = now_ms();
     let mut rng = rand::rng();
-    let id = VmId::mint(&mut rng);
-    let sealed = serde_json::to_vec(&env).expect("a map of strings is plain data");
-    Ok(NewVm {
+    let new = NewVm {
+        id: VmId::mint(&mut rng),
         account: caller.account.clone(),
         tenant,
         image: ImageId::mint(0, &mut rng),
@@ -201,15 +222,15 @@ fn check(app: &App, caller: &Caller, request: StartVm) -> Result<NewVm, ApiError
             command,
             stop_grace_ms: limit::STOP_GRACE_DEFAULT_MS,
         },
-        env: app.sealer.seal(&env_place(&id), &sealed),
-        id,
+        env: Vec::new(),
         metadata,
         timeout_ms: timeout_secs.map(|secs| u64::from(secs) * 1000),
         deadline_ms: now_ms + app.config.start_timeout_secs * 1000 + START_MARGIN_MS,
         due_ms: now_ms + START_LEASE_MS,
         now_ms,
         cached: None,
-    })
+    };
+    Ok((new, env))
 }
 
 pub(super) fn refused(refusal: Refusal) -> ApiError {
@@ -232,7 +253,7 @@ pub(super) fn view(app: &App, vm: Vm) -> ApiVm {
     let url = vm.spec.port.map(|_| app.config.url_of(&hostname));
     let cached = vm.cached.as_ref();
     ApiVm {
-        start: cached.and_then(|cached| cached.start.clone()).map(Into::into),
+        start: vm.start.clone().map(Into::into),
         sleep: cached.and_then(|cached| cached.sleep).map(Into::into),
         idle_timeout_seconds: cached.and_then(|cached| cached.idle_timeout_ms).map(|ms| ms / 1000),
         auto_start: cached.map(|cached| cached.auto_start),

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use cakework_core::cached::{Prewarm, Sleep, Start};
+use cakework_core::cached::{Prewarm, Sleep};
 use cakework_core::id::{Generation, VmId};
 
 use super::vms::{Row, Vm, columns, next_seq, read_all};
@@ -19,8 +19,6 @@ pub(crate) struct CachedVm {
     pub(crate) auto_start: bool,
     /// While it is started, where it sleeps.
     pub(crate) sleep: Option<Sleep>,
-    /// How its last run started.
-    pub(crate) start: Option<Start>,
 }
 
 impl Store {

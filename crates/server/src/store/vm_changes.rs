@@ -28,7 +28,7 @@ pub(crate) struct Facts {
     pub(crate) exit: Option<Exit>,
     /// Where it is reached.
     pub(crate) address: Option<Ipv4Addr>,
-    /// How a cached one started.
+    /// How it started.
     pub(crate) start: Option<Start>,
     /// How a cached one that runs sleeps.
     pub(crate) sleep: Option<Sleep>,
@@ -290,7 +290,7 @@ async fn apply_to(
         (true, None) => vm.wish.as_ref().or(vm.exit.as_ref()),
     };
     let runs = next == VmState::Started;
-    let start = if runs { facts.start.as_ref() } else { vm.cached.as_ref().and_then(|cached| cached.start.as_ref()) };
+    let start = if runs { facts.start.as_ref() } else { vm.start.as_ref() };
     let start = start.filter(|_| !begins).map(|start| serde_json::to_string(start).expect("a start is plain data"));
     let text = |exit: &Exit| serde_json::to_string(exit).expect("an exit is plain data");
     let address = if runs { facts.address } else { None };

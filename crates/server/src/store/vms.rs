@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use cakework_core::cached::Start;
 use cakework_core::id::{AccountId, Generation, HostId, HostLabel, ImageId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::{Exit, VmKind, VmState};
@@ -28,6 +29,8 @@ pub(crate) struct Vm {
     /// The life of the host that confirmed the placement.
     pub(crate) incarnation: Option<Incarnation>,
     pub(crate) generation: Generation,
+    /// How its run started, or its last one.
+    pub(crate) start: Option<Start>,
     pub(crate) isolation: Option<Isolation>,
     pub(crate) address: Option<Ipv4Addr>,
     /// Without its environment.
@@ -159,7 +162,6 @@ impl TryFrom<Row> for Vm {
                 idle_timeout_ms: row.idle_timeout_ms.map(number),
                 auto_start: row.auto_start != 0,
                 sleep: row.sleep.map(word).transpose()?,
-                start: json(row.start)?,
             }),
         };
         Ok(Self {
@@ -172,6 +174,7 @@ impl TryFrom<Row> for Vm {
             host: row.host_id.map(|id| id.parse().map_err(bad_row("vm"))).transpose()?,
             incarnation: row.incarnation.map(|id| id.parse().map_err(bad_row("vm"))).transpose()?,
             generation: Generation(number(row.generation)),
+            start: json(row.start)?,
             isolation: row.isolation.map(word).transpose()?,
             address: row.address.map(|text| text.parse().map_err(bad_row("vm"))).transpose()?,
             spec: serde_json::from_str(&row.spec).map_err(bad())?,

@@ -278,7 +278,8 @@ async fn cached(State(shared): State<Shared>) -> Response {
     };
     world.reply(CachedStatus {
         paused: of(|now| matches!(now, VmObservation::Stopped { .. })),
-        created: WaitingVms { count: 0, memory_mib: 0 },
+        blank: WaitingVms::default(),
+        created: WaitingVms::default(),
         asleep: of(|now| matches!(now, VmObservation::Asleep { spilled: false })),
         restores_failed: 3,
         host_cap_mib: 4096,

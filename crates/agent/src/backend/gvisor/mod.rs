@@ -21,10 +21,12 @@ use crate::sys::process::{self, ProcessRef};
 pub mod bundle;
 mod complaint;
 mod exec;
+mod start;
 pub mod urpc;
 
 pub use complaint::explain;
 pub use exec::{ExecProcess, Stdio as ExecStdio, first_of};
+pub use start::told;
 use urpc::{ControlSocket, UrpcError};
 
 /// The platform that catches system calls without hardware virtualization.
@@ -128,23 +130,6 @@ impl Gvisor {
         command.extend(["create".into(), "--pid-file".into(), pid_file.display().to_string()]);
         command.extend(["--bundle".into(), bundle.display().to_string(), id.into()]);
         command
-    }
-
-    /// Starts the process of a sandbox that was created.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn start(&self, id: &str) -> Result<(), EngineError> {
-        self.call_privately("start", &[id], START_TIMEOUT).await
-    }
-
-    /// Restores the memory image in the directory `image` into a sandbox that was created; it goes on at once.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn restore(&self, id: &str, bundle: &Path, image: &Path) -> Result<(), EngineError> {
-        let (bundle, image) = (bundle.display().to_string(), format!("--image-path={}", image.display()));
-        self.call_privately("restore", &["--detach", "--bundle", &bundle, &image, id], RESTORE_TIMEOUT).await
     }
 
     /// Writes the memory of a sandbox to the directory `image`, which must be empty. A paused one stays paused. It is not

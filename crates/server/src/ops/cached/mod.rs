@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use self::run::{By, NotRun, run};
 use super::validate;
-use super::vms::{self, STOP_WAIT, describe, find, make, refused, view};
+use super::vms::{self, Ahead, STOP_WAIT, describe, find, make, refused, view};
 use crate::app::App;
 use crate::caller::Caller;
 use crate::error::ApiError;
@@ -33,9 +33,8 @@ pub(crate) async fn cache(app: &App, caller: &Caller, request: CacheVm) -> Resul
         idle_timeout_ms: idle.map(|secs| u64::from(secs) * 1000),
         auto_start: request.auto_start.unwrap_or(true),
         sleep: None,
-        start: None,
     };
-    let new = NewVm { cached: Some(cached), ..describe(app, caller, one_run(request)?).await? };
+    let new = NewVm { cached: Some(cached), ..describe(app, caller, one_run(request)?, Ahead::Unasked).await? };
     make(app, &new, end).await?;
     view_of(app, &new.id).await
 }

@@ -12,11 +12,14 @@ pub mod clean;
 mod dir;
 mod driver;
 mod exit;
+mod kept;
+mod live;
 pub mod prepare;
 mod record;
 mod recover;
 mod registry;
 mod spares;
+mod unsupported;
 mod watcher;
 
 pub use dir::VmDir;

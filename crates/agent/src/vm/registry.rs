@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 
 use cakework_core::admission::{Amounts, Shortage, admit};
 use cakework_core::id::{Generation, VmId};
-use cakework_core::limit;
-use cakework_core::phase::Phase;
-use cakework_core::spec::VmSpec;
 use cakework_wire::host::{
     AgentProblem, ProblemCode, PutVm, PutVmAnswer, SleepAnswer, SleepVm, VmObservation, VmReport, WAKE_WAIT_MAX_MS,
     WakeVm,
@@ -22,8 +19,11 @@ use tokio_util::task::TaskTracker;
 
 use super::dir::VmDir;
 use super::driver::{Driver, Parts};
+use super::kept::{AnyRecord, Restored, write_assignment, write_down};
+use super::live::{Live, Way, demand, demand_of, resting};
 use super::record::{Ask, Assignment, Record, Tombstone};
 use super::spares::Spares;
+use super::unsupported::unsupported;
 use crate::cached::{self, Command, Handle, Wish};
 use crate::net::Slot;
 use crate::sys::file::{self, Survives};
@@ -34,8 +34,6 @@ const REPLACE_WAIT: Duration = Duration::from_secs(20);
 const COMMANDS_MAX: usize = 256;
 /// Longest time that a placement's answer waits for a cached VM's run, in milliseconds.
 const RUN_WAIT_MAX_MS: u64 = 10_000;
-/// Largest writable disk, in MiB: a TiB.
-const DISK_MAX_MIB: u32 = 1 << 20;
 
 /// The VMs of this host. Clones share them.
 #[derive(Debug, Clone)]
@@ -74,23 +72,6 @@ struct Entry {
     /// The highest placement is refused, not held.
     buried: bool,
     live: Option<Live>,
-}
-
-#[derive(Debug, Clone)]
-struct Live {
-    /// What it takes while it runs.
-    demand: Amounts,
-    /// A cached one has no run: it holds its disks and its slot alone.
-    rests: bool,
-    slot: Slot,
-    driver: Way,
-}
-
-/// The way to a driver.
-#[derive(Debug, Clone)]
-enum Way {
-    Once(watch::Sender<Ask>),
-    Cached(Handle),
 }
 
 /// A share of the host for a sandbox that is no VM's; given back when it is dropped.
@@ -675,149 +656,6 @@ impl State {
         let next = (self.last_slot + 1..=slots).chain(1..=self.last_slot.min(slots));
         next.map(Slot).find(|slot| !taken.contains(slot))
     }
-}
-
-impl Live {
-    fn once(assignment: &Assignment, ask: Ask) -> Self {
-        let driver = Way::Once(watch::Sender::new(ask));
-        Self { demand: demand(assignment), rests: false, slot: assignment.slot, driver }
-    }
-
-    fn cached(assignment: &Assignment, wish: Wish) -> Self {
-        // The driver brings the other end of its commands.
-        let handle = Handle { wishes: watch::Sender::new(wish), commands: mpsc::channel(1).0 };
-        Self { demand: demand(assignment), rests: false, slot: assignment.slot, driver: Way::Cached(handle) }
-    }
-
-    const fn is_once(&self) -> bool {
-        matches!(self.driver, Way::Once(_))
-    }
-
-    const fn reserved(&self) -> Amounts {
-        if self.rests { resting(self.demand) } else { self.demand }
-    }
-}
-
-impl Way {
-    fn ask(&self) -> Ask {
-        match self {
-            Self::Once(asks) => *asks.borrow(),
-            Self::Cached(handle) => handle.wishes.borrow().ask,
-        }
-    }
-
-    fn send_ask(&self, wanted: Ask) {
-        let _news = match self {
-            Self::Once(asks) => asks.send_if_modified(|ask| std::mem::replace(ask, wanted) != wanted),
-            Self::Cached(handle) => {
-                handle.wishes.send_if_modified(|wish| std::mem::replace(&mut wish.ask, wanted) != wanted)
-            }
-        };
-    }
-}
-
-/// What a VM takes from its host while it runs. A cached one keeps a second root disk and its memory twice, prepared and
-/// asleep.
-fn demand(assignment: &Assignment) -> Amounts {
-    demand_of(&assignment.spec, assignment.cached.is_some())
-}
-
-pub(super) fn demand_of(spec: &VmSpec, cached: bool) -> Amounts {
-    let demand = spec.demand();
-    let kept_mib = u64::from(spec.disk_mib) + 2 * u64::from(spec.memory_mib);
-    Amounts { disk_mib: demand.disk_mib + if cached { kept_mib } else { 0 }, ..demand }
-}
-
-/// The same while it does not.
-pub(super) const fn resting(demand: Amounts) -> Amounts {
-    Amounts { memory_mib: 0, cpu_milli: 0, ..demand }
-}
-
-/// A record of either kind.
-#[derive(Debug)]
-pub enum AnyRecord {
-    /// Of a VM that runs once.
-    Once(Record),
-    /// Of one that starts again.
-    Cached(cached::Record),
-}
-
-impl AnyRecord {
-    fn is_over(&self) -> bool {
-        match self {
-            Self::Once(record) => record.phase == Phase::Ended,
-            Self::Cached(record) => record.stage == cached::Stage::Ended,
-        }
-    }
-
-    fn report(&self, vm: &VmId) -> VmReport {
-        match self {
-            Self::Once(record) => record.report(vm),
-            Self::Cached(record) => record.report(vm),
-        }
-    }
-}
-
-/// What the disk says about a VM.
-#[derive(Debug)]
-pub struct Restored {
-    /// The placement that it holds or held.
-    pub held: Option<(Assignment, AnyRecord)>,
-    /// A later one that is refused.
-    pub tombstone: Option<Tombstone>,
-    /// What was asked for.
-    pub ask: Ask,
-}
-
-fn write_down(dir: &VmDir, assignment: &Assignment, record: &AnyRecord) -> std::io::Result<()> {
-    std::fs::create_dir_all(dir.path())?;
-    write_assignment(dir, assignment, Survives::PowerLoss)?;
-    if let Some(all) = dir.path().parent() {
-        file::sync_dir(all)?;
-    }
-    match record {
-        AnyRecord::Once(record) => file::write_json(&dir.record(), record, Survives::Process),
-        AnyRecord::Cached(record) => file::write_json(&dir.record(), record, Survives::Process),
-    }
-}
-
-fn write_assignment(dir: &VmDir, assignment: &Assignment, survives: Survives) -> std::io::Result<()> {
-    // What an earlier placement was asked for is none of this one's.
-    file::remove(&dir.asked())?;
-    // The assignment is what counts: a record of another placement than its own is nothing.
-    file::write_json(&dir.assignment(), assignment, survives)
-}
-
-/// Why this host can't give what the specification asks for. The api has checked it; the agent relies on nobody.
-pub(super) fn unsupported(spec: &VmSpec) -> Option<String> {
-    let hex = spec.image_digest.strip_prefix("sha256:");
-    let is_digest = hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    let volume = spec.volume_gb.unwrap_or(limit::VOLUME_MIN_GB);
-    let command = spec.command.as_deref().unwrap_or_default();
-    let wrong = if !is_digest {
-        "the image's digest"
-    } else if !(limit::CPU_MIN..=limit::CPU_MAX).contains(&spec.cpu) {
-        "`cpu`"
-    } else if !(limit::MEMORY_MIN_MIB..=limit::MEMORY_MAX_MIB).contains(&spec.memory_mib) {
-        "`memory`"
-    } else if spec.disk_mib < 16 || spec.disk_mib > DISK_MAX_MIB {
-        "the disk's size"
-    } else if !(limit::VOLUME_MIN_GB..=limit::VOLUME_MAX_GB).contains(&volume) {
-        "the volume's size"
-    } else if spec.env.len() > limit::ENV_VARS_MAX
-        || spec.env.iter().any(|(name, value)| {
-            name.is_empty() || name.contains(['=', '\0']) || value.len() > limit::ENV_VALUE_MAX_BYTES
-        })
-    {
-        "`envVars`"
-    } else if command.len() > limit::COMMAND_WORDS_MAX
-        || command.iter().map(String::len).sum::<usize>() > limit::COMMAND_TOTAL_MAX_BYTES
-    {
-        "`command`"
-    } else {
-        return None;
-    };
-    Some(format!("{wrong} is not one that a host can start a VM with"))
 }
 
 fn disk_problem(error: &std::io::Error) -> AgentProblem {

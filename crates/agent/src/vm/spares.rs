@@ -16,8 +16,10 @@ use tokio::sync::{Notify, watch};
 
 use super::clean;
 use super::driver::Driver;
+use super::live::{demand_of, resting};
 use super::record::{Ask, Assignment, Record};
-use super::registry::{Registry, Share, demand_of, resting, unsupported};
+use super::registry::{Registry, Share};
+use super::unsupported::unsupported;
 use crate::cached::{SANDBOX_MIB, Waits};
 use crate::sys::file;
 

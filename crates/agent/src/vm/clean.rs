@@ -89,11 +89,24 @@ async fn attempt(driver: &mut Driver) -> Result<(), CleanError> {
     blocking("remove the wish", move || file::remove(&asked).map_err(io("the wish"))).await
 }
 
-/// Takes back a preparation that nobody goes on with; the VM may be prepared anew.
+/// Takes back a preparation that nobody goes on with; the VM may be prepared anew. A process that was killed counts until
+/// it is reaped, as in [`destroy`].
 ///
 /// # Errors
-/// [`CleanError`].
+/// [`CleanError`] of the last attempt.
 pub async fn undo(driver: &mut Driver) -> Result<(), CleanError> {
+    let mut attempt = 1;
+    loop {
+        let done = try_undo(driver).await;
+        if done.is_ok() || attempt == DESTROY_ATTEMPTS {
+            return done;
+        }
+        attempt += 1;
+        sleep(RETRY_MIN).await;
+    }
+}
+
+async fn try_undo(driver: &mut Driver) -> Result<(), CleanError> {
     end_driven(driver).await?;
     driver.record.monitor = None;
     give_back(&driver.parts, &driver.vm, &driver.dir, driver.assignment.slot, Files::All).await

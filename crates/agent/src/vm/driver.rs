@@ -413,9 +413,9 @@ impl Driver {
     /// Whether a sandbox that was made has begun, or has ended since.
     async fn has_begun(&self) -> bool {
         for _ in 0..BEGUN_LOOKS {
-            if self.sandbox.is_none()
-                || self.parts.gvisor.process_count(self.vm.as_str()).await.is_ok_and(|count| count > 0)
-            {
+            // One that has ended had begun.
+            let is_there = self.record.sandbox.is_some_and(|name| ProcessRef::of(name.pid) == Some(name));
+            if !is_there || self.parts.gvisor.process_count(self.vm.as_str()).await.is_ok_and(|count| count > 0) {
                 return true;
             }
             tokio::time::sleep(BOOT_LOOK).await;

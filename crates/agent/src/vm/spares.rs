@@ -39,8 +39,6 @@ const CLAIM_MAX: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(10);
 /// Time for a spare to be made.
 const MAKE_MAX_MS: u64 = 20_000;
-/// Rest after one could not be made.
-const FAILED_REST: Duration = Duration::from_secs(5);
 
 /// What a start asks for: whose it is, and what it is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -127,6 +125,11 @@ impl State {
         self.demand.entry(kind.clone()).or_insert_with(new).note(now);
     }
 
+    /// Whether this is one that nobody was promised.
+    fn waits(&self, vm: &VmId) -> bool {
+        self.ready.get(vm).is_some_and(|spare| spare.claimed.is_none())
+    }
+
     fn waiting(&self, kind: &Kind) -> usize {
         self.ready.values().filter(|spare| spare.kind == *kind && spare.claimed.is_none()).count()
     }
@@ -192,8 +195,7 @@ impl Registry {
     pub(super) fn evict_spare(&self, vm: &VmId) -> bool {
         let spare = {
             let mut state = self.spares().state();
-            let waits = state.ready.get(vm).is_some_and(|spare| spare.claimed.is_none());
-            if waits { state.ready.remove(vm) } else { None }
+            if state.waits(vm) { state.ready.remove(vm) } else { None }
         };
         let is_one = spare.is_some();
         if let Some(spare) = spare {
@@ -214,22 +216,20 @@ impl Registry {
                 self.give_back_spare(spare.driver, spare.share);
             }
             let lacking = self.spares().state().lacking(Instant::now());
-            let rest = match lacking {
-                Some((kind, spec)) if wants => {
-                    let made = tokio::select! {
-                        made = self.make_spare(kind, spec) => made,
-                        () = shutdown.cancelled() => return,
-                    };
-                    if made { Duration::ZERO } else { FAILED_REST }
+            if let Some((kind, spec)) = lacking.filter(|_| wants) {
+                let made = tokio::select! {
+                    made = self.make_spare(kind.clone(), spec) => made,
+                    () = shutdown.cancelled() => return,
+                };
+                if !made {
+                    // Others may lack one, too: it is thought of again when it is asked for again.
+                    self.spares().state().demand.remove(&kind);
                 }
-                _ => LOOK,
-            };
-            if rest.is_zero() {
                 continue;
             }
             tokio::select! {
-                () = self.spares().changed.notified(), if rest == LOOK => {}
-                () = tokio::time::sleep(rest) => {}
+                () = self.spares().changed.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
                 () = shutdown.cancelled() => return,
             }
         }
@@ -272,7 +272,11 @@ impl Registry {
         let mib = bytes.await.unwrap_or(0).div_ceil(1 << 20);
         let scope = kind.scope.clone();
         self.spares().state().ready.insert(vm.clone(), Spare { kind, driver, share, claimed: None, _asks: asks });
-        self.evict(self.cached().enter(vm, scope, mib, Waits::Created));
+        self.evict(self.cached().enter(vm.clone(), scope, mib, Waits::Created));
+        // Whoever came for it before it was counted could not take it out of the count.
+        if !self.spares().state().waits(&vm) {
+            self.cached().leave(&vm);
+        }
         self.make_room();
         true
     }

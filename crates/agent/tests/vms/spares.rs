@@ -49,6 +49,12 @@ async fn start(host: &Host, vm: &VmId, spec: &VmSpec) -> StartTier {
     }
 }
 
+/// What the app of a VM that runs answers.
+async fn page(host: &Host, vm: &VmId) -> String {
+    let address = host.running(vm).await;
+    host.until("the app answers", async || http(address, 80).await).await
+}
+
 #[tokio::test]
 async fn a_start_takes_the_sandbox_that_waits_and_leaves_nothing() {
     let host = Host::started().await;
@@ -58,8 +64,7 @@ async fn a_start_takes_the_sandbox_that_waits_and_leaves_nothing() {
     one_waits(&host, &wanted).await;
     let vm = claim(&host, "a", &wanted).await.expect("one waits");
     assert_eq!(start(&host, &vm, &wanted).await, StartTier::Created);
-    let address = host.running(&vm).await;
-    let page = host.until("the app answers", async || http(address, 80).await).await;
+    let page = page(&host, &vm).await;
     assert_eq!(page, format!("{vm} b"), "the VM has its own name and environment");
     // A cold one is the same but for its start.
     let cold = VmId::mint(&mut rand::rng());
@@ -95,8 +100,7 @@ async fn one_that_waits_is_of_one_scope_and_one_specification() {
     // Whoever asks for something else by the id gets that, cold.
     let vm = claim(&host, "a", &wanted).await.expect("one waits");
     assert_eq!(start(&host, &vm, &other).await, StartTier::Cold);
-    let address = host.running(&vm).await;
-    let page = host.until("the app answers", async || http(address, 80).await).await;
+    let page = page(&host, &vm).await;
     assert_eq!(page, format!("{vm} c"));
     // Also where it is another kind of VM.
     let vm = claim(&host, "a", &wanted).await.expect("another waits");
@@ -170,8 +174,7 @@ async fn an_engine_of_another_time_is_started_by_its_command() {
     one_waits(&host, &wanted).await;
     let vm = claim(&host, "a", &wanted).await.expect("one waits");
     assert_eq!(start(&host, &vm, &wanted).await, StartTier::Created);
-    let address = host.running(&vm).await;
-    let page = host.until("the app answers", async || http(address, 80).await).await;
+    let page = page(&host, &vm).await;
     assert_eq!(page, format!("{vm} b"));
     let missing = host.image("missing", shell().entrypoint(&["/no/such"]).build()).await;
     let missing = VmSpec { image_digest: missing, command: None, ..wanted };

@@ -30,11 +30,11 @@ pub async fn purge(config: &AgentConfig) -> anyhow::Result<()> {
             for point in mounts::below(&config.dir)? {
                 rootfs::unmount(&point)?;
             }
+            crate::engine::sweep(&config.dir, &cgroups)?;
             for group in cgroups.list() {
                 cgroups.remove(&group)?;
             }
             cgroups.remove_base()?;
-            crate::engine::sweep(&config.dir)?;
             crate::sys::file::remove(&config.runsc_root())?;
             anyhow::Ok(())
         }

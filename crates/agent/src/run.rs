@@ -167,7 +167,7 @@ fn lay_out(config: &AgentConfig) -> anyhow::Result<(Host, cakework_core::admissi
     let capacity = capacity::measure(&config.capacity, &config.dir).context("measuring the host")?;
     let cgroups = Cgroups::find(&config.instance, config.cgroup_parent.as_deref()).context("finding cgroups")?;
     cgroups.make(MONITORS, None).context("making the monitors' control group")?;
-    engine::sweep(&config.dir).context("removing an old canary")?;
+    engine::sweep(&config.dir, &cgroups).context("removing an old canary")?;
     Ok((host, capacity, cgroups))
 }
 

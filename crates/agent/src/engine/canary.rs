@@ -1,7 +1,7 @@
 //! Runs the canary: a sandbox with the flags that VMs get, started by a real monitor, whose program exits with 0.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use cakework_core::id::Generation;
@@ -21,6 +21,7 @@ use crate::vm::{self, Begin, VmDir};
 const DEADLINE: Duration = Duration::from_secs(5);
 const MEMORY_MIB: u32 = 256;
 const NAME: &str = "canary";
+const KILL_POLL: Duration = Duration::from_millis(5);
 
 /// Runs it and removes all of it.
 ///
@@ -100,7 +101,7 @@ async fn wait_until_removed(cgroups: &Cgroups, name: &str) -> anyhow::Result<()>
         while let Err(error) = cgroups.remove(name) {
             tracing::debug!(%error, "the canary's control group is still in use");
             cgroups.kill(name);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(KILL_POLL).await;
         }
     };
     timeout(DEADLINE, removed).await.context("the canary's control group can't be removed")
@@ -113,13 +114,27 @@ fn write_program(path: &Path) -> std::io::Result<()> {
     file.write_all(&elf::exit_zero())
 }
 
-/// Removes what a canary left whose prober was killed. Blocks.
+/// Ends and removes what a canary left whose prober was killed. Blocks.
 ///
 /// # Errors
-/// What the disk said.
-pub fn sweep(dir: &Path) -> std::io::Result<()> {
+/// What the disk said, or the kernel, where processes of it do not go.
+pub fn sweep(dir: &Path, cgroups: &Cgroups) -> std::io::Result<()> {
     let entries = std::fs::read_dir(dir)?.flatten();
-    let old = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(NAME));
-    let paths: Vec<PathBuf> = entries.filter(|entry| old(&entry.file_name())).map(|entry| entry.path()).collect();
-    paths.iter().try_for_each(|path| file::remove(path))
+    let paths = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_canary)).map(|entry| entry.path());
+    // Before its processes are ended: a monitor that was about to start the sandbox must find nothing to start.
+    paths.collect::<Vec<PathBuf>>().iter().try_for_each(|path| file::remove(path))?;
+    cgroups.list().iter().filter(|group| is_canary(group)).try_for_each(|group| {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            cgroups.kill(group);
+            match cgroups.remove(group) {
+                Err(_) if Instant::now() < end => std::thread::sleep(KILL_POLL),
+                removed => return removed,
+            }
+        }
+    })
+}
+
+fn is_canary(name: &str) -> bool {
+    name.strip_prefix(NAME).is_some_and(|rest| rest.starts_with('-'))
 }

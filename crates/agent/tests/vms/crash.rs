@@ -3,7 +3,7 @@
 use crate::host::{Host, http, recorded, spec};
 use cakework_core::lifecycle::ExitReason;
 use cakework_core::spec::VmSpec;
-use cakework_testkit::kernel::Census;
+use cakework_testkit::kernel::{Census, Kind};
 use cakework_wire::host::VmObservation;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -98,6 +98,27 @@ async fn an_agent_that_dies_while_vms_start_goes_on_with_them() {
         assert_eq!(host.ended(&vm).await.reason, ExitReason::Stopped);
         host.assert_nothing_since(&before);
     }
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_during_its_canary_leaves_none() {
+    let mut host = Host::started().await;
+    let before = Census::take(&host.scope()).expect("a census");
+    let scope = host.scope();
+    let canaries = || {
+        let now = Census::take(&scope).expect("a census").since(&before);
+        now.iter().any(|object| object.kind == Kind::Cgroup && object.name.contains("/canary-"))
+    };
+    for pause_ms in [150, 60, 20, 0] {
+        host.kill();
+        host.spawn();
+        host.until("a canary flies", async || canaries().then_some(())).await;
+        tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await;
+    }
+    host.kill();
+    assert!(canaries(), "none was caught");
+    host.start().await;
+    host.assert_nothing_since(&before);
 }
 
 #[tokio::test]

@@ -131,6 +131,17 @@ impl Host {
 
     /// Starts the agent and waits until it answers.
     pub async fn start(&mut self) {
+        self.spawn();
+        let end = Instant::now() + LIMIT;
+        while self.try_call("GET", "/v1/host", None).await.is_none() {
+            let ended = self.agent.as_mut().and_then(|agent| agent.try_wait().expect("its own child"));
+            assert!(ended.is_none() && Instant::now() < end, "no agent ({ended:?}): {}", self.said());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Starts the agent; it may not answer yet.
+    pub fn spawn(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a log file");
         let mut agent = Command::new(roles())
             .arg("agent")
@@ -141,12 +152,6 @@ impl Host {
             .expect("the agent starts");
         self.write_config(&mut agent);
         self.agent = Some(agent);
-        let end = Instant::now() + LIMIT;
-        while self.try_call("GET", "/v1/host", None).await.is_none() {
-            let ended = self.agent.as_mut().and_then(|agent| agent.try_wait().expect("its own child"));
-            assert!(ended.is_none() && Instant::now() < end, "no agent ({ended:?}): {}", self.said());
-            tokio::time::sleep(POLL).await;
-        }
     }
 
     /// Kills the agent.

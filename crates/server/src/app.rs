@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cakework_core::build::{BuildEvent, BuildState};
-use cakework_core::cached::Start;
 use cakework_core::id::{BuildId, Generation, HostLabel, VmId};
 use cakework_core::lifecycle::{VmEvent, VmState};
 use cakework_edge::{Route, RouteTable, Target};
@@ -122,10 +121,12 @@ impl App {
         generation: Generation,
         event: VmEvent,
         facts: Facts,
-    ) -> Result<Option<VmState>, StoreError> {
-        let next = self.store.apply(id, generation, event, &facts, now_ms()).await?;
-        self.tell(id, next, facts.start.as_ref());
-        Ok(next)
+    ) -> Result<Option<Vm>, StoreError> {
+        let changed = self.store.apply(id, generation, event, &facts, now_ms()).await?;
+        if let Some(vm) = &changed {
+            self.tell(vm);
+        }
+        Ok(changed)
     }
 
     /// Records that a host has a VM and what it said of it, and wakes who waits for the change. See [`Store::confirm`].
@@ -133,24 +134,24 @@ impl App {
         &self,
         taken: &Taken<'_>,
         said: Option<(VmEvent, Facts)>,
-    ) -> Result<(bool, Option<VmState>), StoreError> {
-        let start = said.as_ref().and_then(|(_, facts)| facts.start.clone());
-        let (is_confirmed, next) = self.store.confirm(taken, said, now_ms()).await?;
-        self.tell(taken.id, next, start.as_ref());
-        Ok((is_confirmed, next))
+    ) -> Result<Option<Vm>, StoreError> {
+        let Some((vm, changed)) = self.store.confirm(taken, said, now_ms()).await? else { return Ok(None) };
+        if changed {
+            self.tell(&vm);
+        }
+        Ok(Some(vm))
     }
 
     /// Wakes who works on a VM's new state, and counts how a cached one came to run.
-    fn tell(&self, id: &VmId, next: Option<VmState>, start: Option<&Start>) {
-        let Some(state) = next else { return };
-        if let (VmState::Started, Some(start)) = (state, start) {
+    fn tell(&self, vm: &Vm) {
+        if let (VmState::Started, Some(start)) = (vm.state, &vm.start) {
             self.metrics.started(start);
         }
-        tracing::info!(vm = %id, state = state.as_str(), "vm");
+        tracing::info!(vm = %vm.id, state = vm.state.as_str(), "vm");
         self.pokes.follow.notify_one();
         self.pokes.webhooks.notify_one();
         // What stands still may have to be held anew.
-        if matches!(state, VmState::Stopping | VmState::Stopped | VmState::Destroying) {
+        if matches!(vm.state, VmState::Stopping | VmState::Stopped | VmState::Destroying) {
             self.pokes.vms.notify_one();
         }
     }

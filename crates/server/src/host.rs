@@ -97,7 +97,7 @@ impl HostClient {
 
     /// Wants a VM to be on `host`. Takes as long as the wish says that the answer may wait.
     pub(crate) async fn put_vm(&self, host: &HostId, id: &VmId, vm: &PutVm) -> Result<Reply<PutVmAnswer>, HostError> {
-        let wait = Duration::from_millis(vm.cached.as_ref().map_or(0, |cached| cached.wait_ms));
+        let wait = Duration::from_millis(vm.wait_ms);
         of(host, call(self.request(Method::PUT, &format!("vms/{id}")).json(vm), SHORT + wait).await?)
     }
 

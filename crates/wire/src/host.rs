@@ -198,6 +198,9 @@ pub struct PutVm {
     pub timeout_ms: Option<u64>,
     /// Time left for its image to arrive and its sandbox to run.
     pub start_remaining_ms: u64,
+    /// How long the answer may wait for it to run, so that a fast start needs no second message.
+    #[serde(default)]
+    pub wait_ms: u64,
     /// A cached VM; absent, it runs once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached: Option<PutCached>,
@@ -211,9 +214,6 @@ pub struct PutCached {
     pub spec: CachedSpec,
     /// `true`: this placement is a run. `false`: the host only holds it, and makes it ready.
     pub run: bool,
-    /// How long the answer may wait for the run, so that a fast one needs no second message.
-    #[serde(default)]
-    pub wait_ms: u64,
 }
 
 /// The agent's answer to [`PutVm`].
@@ -222,13 +222,13 @@ pub struct PutCached {
 pub enum PutVmAnswer {
     /// Its share of the host is reserved, on disk, and its driver is on the way.
     Admitted {
-        /// Where a cached one is that was waited for.
+        /// Where it is, if it was waited for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         now: Option<VmObservation>,
     },
     /// This placement was admitted before.
     Already {
-        /// Where a cached one is that was waited for.
+        /// Where it is, if it was waited for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         now: Option<VmObservation>,
     },

@@ -263,9 +263,9 @@ impl Registry {
         let answer = tokio::time::timeout(REPLACE_WAIT, answer)
             .await
             .unwrap_or_else(|_| Err(problem("an earlier placement of this VM is still being ended; ask again")))?;
-        let Some(wanted) = put.cached.filter(|cached| cached.wait_ms > 0) else { return Ok(answer) };
-        let wait = Duration::from_millis(wanted.wait_ms.min(RUN_WAIT_MAX_MS));
+        let wait = Duration::from_millis(put.wait_ms.min(RUN_WAIT_MAX_MS));
         Ok(match answer {
+            answer if wait.is_zero() => answer,
             PutVmAnswer::Admitted { .. } => {
                 PutVmAnswer::Admitted { now: self.settled(&vm, put.generation, wait).await }
             }

@@ -254,6 +254,7 @@ impl Registry {
             spec,
             timeout_ms: None,
             start_remaining_ms: MAKE_MAX_MS,
+            wait_ms: 0,
             cached: None,
         };
         let assignment = Assignment::new(put, share.slot(), self.parts().boot_id.clone());

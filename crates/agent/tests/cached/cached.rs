@@ -50,7 +50,8 @@ impl Cached {
             spec: self.spec.clone(),
             timeout_ms: None,
             start_remaining_ms: 60_000,
-            cached: Some(PutCached { spec, run, wait_ms: if run { 10_000 } else { 0 } }),
+            wait_ms: if run { 10_000 } else { 0 },
+            cached: Some(PutCached { spec, run }),
         }
     }
 

@@ -6,7 +6,7 @@ use cakework_core::cached::{Prewarm, StartTier};
 use cakework_core::lifecycle::ExitReason;
 use cakework_core::spec::VmSpec;
 use cakework_testkit::kernel::Census;
-use cakework_wire::host::{PutVmAnswer, SleepAnswer, VmObservation};
+use cakework_wire::host::{PutVm, PutVmAnswer, SleepAnswer, VmObservation};
 use serde_json::{Value, json};
 
 use crate::cached::{Cached, LASTING, count, paused};
@@ -98,8 +98,7 @@ async fn an_agent_that_dies_while_a_vm_is_prepared_or_starts_goes_on_with_it() {
         restart_after(&mut host, prepare_ms).await;
         paused(&host, 1).await;
         vm.generation += 1;
-        let mut put = vm.placement(true);
-        put.cached.as_mut().expect("a cached one").wait_ms = 0;
+        let put = PutVm { wait_ms: 0, ..vm.placement(true) };
         assert_eq!(host.put(&vm.vm, &put).await, PutVmAnswer::Admitted { now: None });
         restart_after(&mut host, start_ms).await;
         count(&host, host.running(&vm.vm).await).await;

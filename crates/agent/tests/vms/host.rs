@@ -420,7 +420,8 @@ pub fn spec(digest: &str, script: &str) -> VmSpec {
 
 /// A placement without an end.
 pub fn put(generation: u64, spec: VmSpec) -> PutVm {
-    PutVm { generation: Generation(generation), spec, timeout_ms: None, start_remaining_ms: 60_000, cached: None }
+    let start_remaining_ms = 60_000;
+    PutVm { generation: Generation(generation), spec, timeout_ms: None, start_remaining_ms, wait_ms: 0, cached: None }
 }
 
 /// The body of an answer.

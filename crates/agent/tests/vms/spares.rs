@@ -107,7 +107,7 @@ async fn one_that_waits_is_of_one_scope_and_one_specification() {
     let cached = CachedSpec { scope: "a".into(), prewarm: Prewarm::None };
     let held = PutVm {
         generation: Generation(1),
-        cached: Some(PutCached { spec: cached, run: false, wait_ms: 0 }),
+        cached: Some(PutCached { spec: cached, run: false }),
         ..put(1, wanted.clone())
     };
     assert_eq!(host.put(&vm, &held).await, PutVmAnswer::Admitted { now: None });

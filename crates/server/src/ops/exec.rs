@@ -136,7 +136,7 @@ pub(super) async fn awake(app: &App, caller: &Caller, id: &VmId) -> Result<Vm, A
             return Err(ApiError::new(ErrorCode::VmOver, format!("{id} is over.")));
         }
     }
-    match run(app, id, By::Owner, WAKE).await {
+    match run(app, vm, By::Owner, WAKE).await {
         Ok(vm) => Ok(vm),
         Err(NotRun::Broken(error)) => Err(ApiError::internal(error)),
         Err(NotRun::Refused(refusal)) => Err(super::vms::refused(refusal)),

@@ -19,7 +19,8 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::clock::now_ms;
 use crate::error::ApiError;
-use crate::reconcile::place::{Placed, Refusal, place};
+use crate::reconcile::follow::lead;
+use crate::reconcile::place::{Placed, Refusal, place, place_vm};
 use crate::reconcile::{START_MARGIN_MS, env_place};
 use crate::store::images::{Image, ImageState};
 use crate::store::vm_changes::Facts;
@@ -40,26 +41,36 @@ pub(crate) const WAIT_MAX_SECS: u64 = 55;
 pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Result<ApiVm, ApiError> {
     let end = Instant::now() + app.start_wait;
     let new = describe(app, caller, request, Ahead::Asked).await?;
-    make(app, &new, end).await?;
-    let left = end.saturating_duration_since(Instant::now());
-    let vm = app.wait_vm(&new.id, left, |vm| vm.state != VmState::Created).await?;
+    let made = make(app, &new, end).await?.filter(|vm| vm.state != VmState::Created);
+    let vm = match made {
+        Some(vm) => Some(vm),
+        None => {
+            let left = end.saturating_duration_since(Instant::now());
+            app.wait_vm(&new.id, left, |vm| vm.state != VmState::Created).await?
+        }
+    };
     vm.map(|vm| view(app, vm)).ok_or_else(|| unknown(&new.id))
 }
 
-/// Puts a new VM on record and on a host, which is tried until `end`. A refusal leaves nothing behind; where the host does
-/// not answer, the reconciler goes on.
-pub(super) async fn make(app: &App, new: &NewVm, end: Instant) -> Result<(), ApiError> {
+/// Puts a new VM on record and on a host, which is tried until `end`. Answers the record as the host's answer left it. A
+/// refusal leaves nothing behind; where the host does not answer, the reconciler goes on.
+pub(super) async fn make(app: &App, new: &NewVm, end: Instant) -> Result<Option<Vm>, ApiError> {
     if let Err(detail) = app.store.insert_vm(new, &app.config.limits).await? {
         return Err(ApiError::new(ErrorCode::QuotaExceeded, format!("Over a limit: {detail}.")));
     }
     app.pokes.follow.notify_one();
-    match place_by(app, &new.id, end).await {
+    let Some(vm) = app.store.any_vm(&new.id).await? else { return Ok(None) };
+    match place_by(app, vm, end).await {
+        Ok(Placed::Taken(vm)) => {
+            lead(app, &vm);
+            return Ok(Some(*vm));
+        }
         Ok(Placed::Refused(refusal)) => {
             app.store.forget(&new.id).await?;
             app.forget_route(&new.id, &new.label);
             return Err(refused(refusal));
         }
-        Ok(Placed::Taken | Placed::Elsewhere) => {}
+        Ok(Placed::Elsewhere) => {}
         Ok(Placed::Unsure(why)) => {
             tracing::warn!(vm = %new.id, why, "the VM's placement is unsure");
             app.store.due_at(&new.id, now_ms()).await?;
@@ -68,21 +79,23 @@ pub(super) async fn make(app: &App, new: &NewVm, end: Instant) -> Result<(), Api
         // The record stands: the reconciler places it.
         Err(error) => tracing::error!(vm = %new.id, error = ?error, "the VM was not placed"),
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Tries to place a VM until a host has said yes or no, or `end` comes: only a caller who still waits can be told no.
-pub(super) async fn place_by(app: &App, id: &VmId, end: Instant) -> anyhow::Result<Placed> {
-    loop {
-        let wait = end.saturating_duration_since(Instant::now()).min(PLACE_WAIT);
-        match place(app, id, wait).await? {
-            Placed::Unsure(why) if Instant::now() + PLACE_PAUSE < end => {
-                tracing::debug!(vm = %id, why, "the VM's placement is tried again");
-                tokio::time::sleep(PLACE_PAUSE).await;
-            }
-            placed => return Ok(placed),
-        }
+/// Tries to place a VM whose record was just read until a host has said yes or no, or `end` comes: only a caller who still
+/// waits can be told no.
+pub(super) async fn place_by(app: &App, vm: Vm, end: Instant) -> anyhow::Result<Placed> {
+    let wait = || end.saturating_duration_since(Instant::now()).min(PLACE_WAIT);
+    let id = vm.id.clone();
+    let mut placed = place_vm(app, vm, wait()).await?;
+    while let Placed::Unsure(why) = &placed
+        && Instant::now() + PLACE_PAUSE < end
+    {
+        tracing::debug!(vm = %id, why, "the VM's placement is tried again");
+        tokio::time::sleep(PLACE_PAUSE).await;
+        placed = place(app, &id, wait()).await?;
     }
+    Ok(placed)
 }
 
 /// One VM.

@@ -24,8 +24,8 @@ use crate::store::vms::Vm;
 /// What became of an attempt.
 #[derive(Debug)]
 pub(crate) enum Placed {
-    /// A host has it.
-    Taken,
+    /// A host has it; the record as it is now.
+    Taken(Box<Vm>),
     /// A host may have it or not: to be tried again.
     Unsure(String),
     /// No host has it, and none takes it now.
@@ -58,8 +58,8 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// Places a VM that is wanted and that no host has confirmed. The host's answer may wait for a cached one to run, for as
-/// long as `wait`.
+/// Places a VM that is wanted and that no host has confirmed. The host's answer may wait for it to run, for as long as
+/// `wait`.
 pub(crate) async fn place(app: &App, id: &VmId, wait: Duration) -> anyhow::Result<Placed> {
     match app.store.any_vm(id).await? {
         Some(vm) => place_vm(app, vm, wait).await,
@@ -73,7 +73,7 @@ pub(crate) async fn place_vm(app: &App, mut vm: Vm, wait: Duration) -> anyhow::R
     if !is_wanted || vm.incarnation.is_some() {
         return Ok(Placed::Elsewhere);
     }
-    if image_is_on_its_way(app, &vm).await? {
+    if image_is_on_its_way(app, &vm).await {
         return Ok(Placed::Unsure("the host was not asked for the image yet".to_owned()));
     }
     // A host that was asked before may have it: nobody else is asked until that host has answered.
@@ -133,9 +133,9 @@ pub(crate) async fn place_vm(app: &App, mut vm: Vm, wait: Duration) -> anyhow::R
 }
 
 /// Whether the host does not know the VM's image because the record's wish for it has not reached the host.
-async fn image_is_on_its_way(app: &App, vm: &Vm) -> anyhow::Result<bool> {
-    if !app.store.image_arrives(&vm.image).await? {
-        return Ok(false);
+async fn image_is_on_its_way(app: &App, vm: &Vm) -> bool {
+    if !vm.image_arrives {
+        return false;
     }
     let unknown = match app.host.image(&vm.spec.image_digest).await {
         Ok(_) => false,
@@ -145,15 +145,14 @@ async fn image_is_on_its_way(app: &App, vm: &Vm) -> anyhow::Result<bool> {
     if unknown {
         app.pokes.images.notify_one();
     }
-    Ok(unknown)
+    unknown
 }
 
 /// Records that the host has the VM, and where it is if the host said so. A life of the host that the watch has not seen
 /// yet can't be recorded: the VM is asked for again when it has.
 async fn confirm(app: &App, taken: &Taken<'_>, now: Option<VmObservation>) -> anyhow::Result<Placed> {
-    let (is_confirmed, _) = app.confirm(taken, now.as_ref().and_then(said)).await?;
-    if is_confirmed {
-        return Ok(Placed::Taken);
+    if let Some(vm) = app.confirm(taken, now.as_ref().and_then(said)).await? {
+        return Ok(Placed::Taken(Box::new(vm)));
     }
     let now = app.store.any_vm(taken.id).await?;
     let waits = now.is_some_and(|now| {
@@ -197,7 +196,7 @@ fn wish(app: &App, vm: &Vm, wait: Duration) -> anyhow::Result<PutVm> {
     let cached = vm.cached.as_ref().map(|cached| PutCached {
         spec: CachedSpec { scope: vm.account.to_string(), prewarm: cached.prewarm },
         run: vm.state == VmState::Created,
-        wait_ms: wait.as_millis() as u64,
     });
-    Ok(PutVm { generation: vm.generation, spec, timeout_ms: vm.timeout_ms, start_remaining_ms, cached })
+    let wait_ms = wait.as_millis() as u64;
+    Ok(PutVm { generation: vm.generation, spec, timeout_ms: vm.timeout_ms, start_remaining_ms, wait_ms, cached })
 }

@@ -93,7 +93,7 @@ async fn act(app: &App, vm: Vm) -> anyhow::Result<()> {
 /// Has a cached VM that stands still held by a host. Answers when to look again, `None` where that is on record.
 async fn hold(app: &App, vm: &Vm) -> anyhow::Result<Option<u64>> {
     match place(app, &vm.id, Duration::ZERO).await? {
-        Placed::Taken | Placed::Elsewhere => Ok(None),
+        Placed::Taken(_) | Placed::Elsewhere => Ok(None),
         Placed::Unsure(why) => {
             tracing::debug!(vm = %vm.id, why, "whether the VM is held is unsure");
             Ok(Some(now_ms() + backoff_ms(vm.attempts)))
@@ -109,7 +109,7 @@ async fn hold(app: &App, vm: &Vm) -> anyhow::Result<Option<u64>> {
 /// Places a VM. Answers when to look again, `None` where that is on record.
 async fn start(app: &App, vm: &Vm) -> anyhow::Result<Option<u64>> {
     match place(app, &vm.id, Duration::ZERO).await? {
-        Placed::Taken => Ok(None),
+        Placed::Taken(_) => Ok(None),
         Placed::Elsewhere => Ok(vm.deadline_ms),
         Placed::Unsure(why) => {
             tracing::debug!(vm = %vm.id, why, "the VM's placement is unsure");

@@ -27,6 +27,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
 /// Time between two pages that only tell of arriving bytes.
 const PROGRESS_STEP: Duration = Duration::from_millis(200);
+/// Time that whoever placed a VM has to write down that it runs, before it is done here.
+const PLACER_FIRST: Duration = Duration::from_millis(5);
 
 /// Where the watch of a host stands.
 struct Place {
@@ -139,6 +141,14 @@ async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()
         tracing::warn!(vm = %report.vm_id, "the host has a VM that no record names");
         return Ok(());
     };
+    if vm.generation == report.generation && is_being_placed(&vm) {
+        if report.observation == VmObservation::Starting {
+            return Ok(());
+        }
+        tokio::time::sleep(PLACER_FIRST).await;
+        let Some(now) = app.store.any_vm(&report.vm_id).await? else { return Ok(()) };
+        vm = now;
+    }
     let here = vm.host.as_ref() == Some(&at.host);
     if !here || vm.generation != report.generation || vm.state == VmState::Destroyed {
         return destroy_unwanted(app, at, &vm, report, here).await;
@@ -149,9 +159,11 @@ async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()
         None => {
             let (id, generation, host) = (&vm.id, vm.generation, &at.host);
             let taken = Taken { id, generation, host, incarnation: &at.incarnation, isolation: at.isolation };
-            let (is_confirmed, _) = app.confirm(&taken, said(&report.observation)).await?;
-            // Whoever placed it may have been quicker, without what is said here.
-            let Some(now) = app.store.any_vm(id).await?.filter(|_| !is_confirmed) else { return Ok(()) };
+            if app.confirm(&taken, said(&report.observation)).await?.is_some() {
+                return Ok(());
+            }
+            // Whoever placed it was quicker, maybe without what is said here.
+            let Some(now) = app.store.any_vm(id).await? else { return Ok(()) };
             if now.generation != generation || now.incarnation.as_ref() != Some(&at.incarnation) {
                 return Ok(());
             }
@@ -159,6 +171,12 @@ async fn apply_vm(app: &App, at: &Place, report: &VmReport) -> anyhow::Result<()
         }
     }
     Ok(observe(app, &vm, report).await?)
+}
+
+/// Whether somebody waits for a host's answer to the placement: that answer says the same, and is written down by whoever
+/// waits for it, or by the reconciler once they did not.
+fn is_being_placed(vm: &Vm) -> bool {
+    vm.state == VmState::Created && vm.incarnation.is_none() && vm.due_ms.is_some_and(|due_ms| due_ms > now_ms())
 }
 
 /// Destroys what the record says is not wanted: a placement that is over, or one before the record's own. The earlier

@@ -84,16 +84,15 @@ pub(super) async fn record(
     Ok(endpoints.len())
 }
 
-/// Tells of a VM's new state, where that is one that events tell of. A one-time VM's end is `vm.destroyed`, however
-/// it ended.
+/// Tells of the state that a VM came to, where that is one that events tell of. A one-time VM's end is `vm.destroyed`,
+/// however it ended.
 pub(super) async fn record_vm(
     transaction: &mut Transaction<'static, Sqlite>,
     vm: &Vm,
-    next: VmState,
     exit: Option<&Exit>,
     now_ms: u64,
 ) -> Result<(), StoreError> {
-    let kind = match next {
+    let kind = match vm.state {
         VmState::Started => EventKind::VmStarted,
         VmState::Stopped => EventKind::VmStopped,
         VmState::Destroyed => EventKind::VmDestroyed,
@@ -107,7 +106,7 @@ pub(super) async fn record_vm(
         vm: vm.id.clone(),
         image: vm.image.clone(),
         label: vm.label.clone(),
-        state: next,
+        state: vm.state,
         exit,
         metadata: vm.metadata.clone(),
         tenant: vm.tenant.clone(),

@@ -219,15 +219,6 @@ impl Store {
         Ok(())
     }
 
-    /// Whether an image's layers are still to arrive.
-    pub(crate) async fn image_arrives(&self, id: &ImageId) -> Result<bool, StoreError> {
-        let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM images WHERE id = $1 AND state = 'pulling'")
-            .bind(id.as_str())
-            .fetch_optional(&self.readers)
-            .await?;
-        Ok(found.is_some())
-    }
-
     /// Digests of all images that are said to arrive.
     pub(crate) async fn pulling_digests(&self) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar("SELECT DISTINCT digest FROM images WHERE state = 'pulling' AND attempts > 0")

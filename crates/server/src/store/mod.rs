@@ -94,8 +94,10 @@ impl Store {
             .busy_timeout(BUSY_TIMEOUT)
             // Erased secrets are overwritten in the file.
             .pragma("secure_delete", "ON");
+        // A connection to a file does not go stale: none is tried before it is used.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // SQLite ends a transaction by itself where its disk is full; a connection that still counts it as open takes
             // no other one.
@@ -112,6 +114,7 @@ impl Store {
         sqlx::migrate!("./migrations").run(&writer).await.context("the database can't be brought to this version")?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            .test_before_acquire(false)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await

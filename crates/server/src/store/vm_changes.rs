@@ -13,7 +13,7 @@ use cakework_core::lifecycle::{Change, Exit, ExitReason, VmEvent, VmState, trans
 use sqlx::{Sqlite, Transaction};
 
 use super::build_changes::lose_builds;
-use super::vms::{Row, Vm, columns, next_seq};
+use super::vms::{Row, Vm, columns};
 use super::{Store, StoreError, column, events};
 
 /// Time that a host has beyond the grace time to end a VM before it is asked to end it at once.
@@ -66,7 +66,7 @@ pub(crate) struct Taken<'a> {
 }
 
 impl Store {
-    /// Applies an event to a VM if it is still in this generation. Answers the state it went to, `None` where the
+    /// Applies an event to a VM if it is still in this generation. Answers the record as it is now, `None` where the
     /// event said nothing new.
     pub(crate) async fn apply(
         &self,
@@ -75,11 +75,18 @@ impl Store {
         event: VmEvent,
         facts: &Facts,
         now_ms: u64,
-    ) -> Result<Option<VmState>, StoreError> {
+    ) -> Result<Option<Vm>, StoreError> {
         let mut transaction = self.begin().await?;
-        let next = apply_in(&mut transaction, id, generation, event, facts, now_ms).await?;
+        let row: Option<Row> =
+            sqlx::query_as(concat!("SELECT ", columns!(), " FROM vms WHERE id = $1 AND generation = $2"))
+                .bind(id.as_str())
+                .bind(column(generation.0))
+                .fetch_optional(&mut *transaction)
+                .await?;
+        let Some(vm) = row.map(Vm::try_from).transpose()? else { return Ok(None) };
+        let changed = apply_to(&mut transaction, &vm, event, facts, now_ms).await?;
         transaction.commit().await?;
-        Ok(next)
+        Ok(changed)
     }
 
     /// Records that a host is about to be asked to take an unplaced VM, or one that another host did not take: the
@@ -100,36 +107,35 @@ impl Store {
     }
 
     /// Records that a host in this life has a VM, and with it what the host said of it. Nothing changes where the host's
-    /// life on record is another. Answers whether that is on record now, and the state that the VM went to.
+    /// life on record is another. Answers the record as it is now if that is on it, and whether the VM's state changed.
     pub(crate) async fn confirm(
         &self,
         taken: &Taken<'_>,
         said: Option<(VmEvent, Facts)>,
         now_ms: u64,
-    ) -> Result<(bool, Option<VmState>), StoreError> {
+    ) -> Result<Option<(Vm, bool)>, StoreError> {
         let mut transaction = self.begin().await?;
-        let done = sqlx::query(
+        let row: Option<Row> = sqlx::query_as(concat!(
             "UPDATE vms SET incarnation = $1, isolation = COALESCE($2, isolation), attempts = 0, due_ms = CASE \
              WHEN state = 'created' THEN deadline_ms WHEN state = 'stopped' THEN NULL ELSE due_ms END \
              WHERE id = $3 AND generation = $4 AND host_id = $5 AND state <> 'destroyed' AND incarnation IS NULL \
-             AND EXISTS (SELECT 1 FROM hosts WHERE hosts.id = $5 AND hosts.incarnation = $1)",
-        )
+             AND EXISTS (SELECT 1 FROM hosts WHERE hosts.id = $5 AND hosts.incarnation = $1) RETURNING ",
+            columns!()
+        ))
         .bind(taken.incarnation.as_str())
         .bind(taken.isolation.map(Isolation::as_str))
         .bind(taken.id.as_str())
         .bind(column(taken.generation.0))
         .bind(taken.host.as_str())
-        .execute(&mut *transaction)
+        .fetch_optional(&mut *transaction)
         .await?;
-        let is_confirmed = done.rows_affected() == 1;
-        let next = match said {
-            Some((event, facts)) if is_confirmed => {
-                apply_in(&mut transaction, taken.id, taken.generation, event, &facts, now_ms).await?
-            }
-            Some(_) | None => None,
+        let Some(vm) = row.map(Vm::try_from).transpose()? else { return Ok(None) };
+        let changed = match said {
+            Some((event, facts)) => apply_to(&mut transaction, &vm, event, &facts, now_ms).await?,
+            None => None,
         };
         transaction.commit().await?;
-        Ok((is_confirmed, next))
+        Ok(Some(changed.map_or((vm, false), |vm| (vm, true))))
     }
 
     /// Forgets that a host has a wanted VM, which the host in the same life does not know: it is asked again.
@@ -242,31 +248,13 @@ fn timers(vm: &Vm, next: VmState, facts: &Facts, now_ms: u64) -> (Option<u64>, O
     }
 }
 
-async fn apply_in(
-    transaction: &mut Transaction<'static, Sqlite>,
-    id: &VmId,
-    generation: Generation,
-    event: VmEvent,
-    facts: &Facts,
-    now_ms: u64,
-) -> Result<Option<VmState>, StoreError> {
-    let row: Option<Row> =
-        sqlx::query_as(concat!("SELECT ", columns!(), " FROM vms WHERE id = $1 AND generation = $2"))
-            .bind(id.as_str())
-            .bind(column(generation.0))
-            .fetch_optional(&mut **transaction)
-            .await?;
-    let Some(vm) = row.map(Vm::try_from).transpose()? else { return Ok(None) };
-    apply_to(transaction, &vm, event, facts, now_ms).await
-}
-
 async fn apply_to(
     transaction: &mut Transaction<'static, Sqlite>,
     vm: &Vm,
     event: VmEvent,
     facts: &Facts,
     now_ms: u64,
-) -> Result<Option<VmState>, StoreError> {
+) -> Result<Option<Vm>, StoreError> {
     let next = match transition(vm.kind(), vm.state, event) {
         Change::To(next) => next,
         Change::Stay => return Ok(None),
@@ -299,33 +287,33 @@ async fn apply_to(
     if rests && (is_anew || vm.host.is_none()) {
         due_ms = Some(now_ms);
     }
-    let seq = next_seq(transaction).await?;
-    let done = sqlx::query(
-        "UPDATE vms SET state = $1, address = $2, wish = $3, exit = $4, seq = $5, deadline_ms = $6, due_ms = $7, \
-         attempts = 0, updated_ms = $8, env = CASE WHEN $1 = 'destroyed' THEN NULL ELSE env END, sleep = $12, \
-         start = $13, generation = generation + $14, incarnation = CASE WHEN $14 = 1 THEN NULL ELSE incarnation END, \
-         said = CASE WHEN $14 = 1 THEN 0 ELSE said END \
-         WHERE id = $9 AND state = $10 AND generation = $11",
-    )
+    // Writers follow one another: the numbers of changes are in the order of their commits.
+    let row: Option<Row> = sqlx::query_as(concat!(
+        "UPDATE counters SET value = value + 1 WHERE name = 'vms'; \
+         UPDATE vms SET state = $1, address = $2, wish = $3, exit = $4, \
+         seq = (SELECT value FROM counters WHERE name = 'vms'), deadline_ms = $5, due_ms = $6, attempts = 0, \
+         updated_ms = $7, env = CASE WHEN $1 = 'destroyed' THEN NULL ELSE env END, sleep = $8, start = $9, \
+         generation = generation + $10, incarnation = CASE WHEN $10 = 1 THEN NULL ELSE incarnation END, \
+         said = CASE WHEN $10 = 1 THEN 0 ELSE said END \
+         WHERE id = $11 AND state = $12 AND generation = $13 RETURNING ",
+        columns!()
+    ))
     .bind(next.as_str())
     .bind(address.map(|address| address.to_string()))
     .bind(wish.as_ref().map(text))
     .bind(exit.map(text))
-    .bind(column(seq))
     .bind(deadline_ms.map(column))
     .bind(due_ms.map(column))
     .bind(column(now_ms))
-    .bind(vm.id.as_str())
-    .bind(vm.state.as_str())
-    .bind(column(vm.generation.0))
     .bind(sleep.map(Sleep::as_str))
     .bind(start)
     .bind(i64::from(is_anew))
-    .execute(&mut **transaction)
+    .bind(vm.id.as_str())
+    .bind(vm.state.as_str())
+    .bind(column(vm.generation.0))
+    .fetch_optional(&mut **transaction)
     .await?;
-    if done.rows_affected() == 0 {
-        return Ok(None);
-    }
-    events::record_vm(transaction, vm, next, exit, now_ms).await?;
-    Ok(Some(next))
+    let Some(changed) = row.map(Vm::try_from).transpose()? else { return Ok(None) };
+    events::record_vm(transaction, &changed, exit, now_ms).await?;
+    Ok(Some(changed))
 }

@@ -23,6 +23,8 @@ pub(crate) struct Vm {
     pub(crate) account: AccountId,
     pub(crate) tenant: Option<String>,
     pub(crate) image: ImageId,
+    /// The image was not ready when this was read.
+    pub(crate) image_arrives: bool,
     pub(crate) label: HostLabel,
     pub(crate) state: VmState,
     pub(crate) host: Option<HostId>,
@@ -129,6 +131,7 @@ pub(super) struct Row {
     auto_start: i64,
     sleep: Option<String>,
     start: Option<String>,
+    image_arrives: bool,
 }
 
 /// The columns of a [`Row`]; a macro because the statements are checked literals.
@@ -136,7 +139,8 @@ macro_rules! columns {
     () => {
         "id, account_id, tenant, image_id, label, state, host_id, incarnation, generation, isolation, address, spec, \
          env, metadata, timeout_ms, wish, exit, seq, deadline_ms, due_ms, attempts, created_ms, updated_ms, \
-         kind, prewarm, idle_timeout_ms, auto_start, sleep, start"
+         kind, prewarm, idle_timeout_ms, auto_start, sleep, start, \
+         EXISTS (SELECT 1 FROM images WHERE images.id = image_id AND images.state = 'pulling') AS image_arrives"
     };
 }
 pub(super) use columns;
@@ -169,6 +173,7 @@ impl TryFrom<Row> for Vm {
             account: row.account_id.parse().map_err(bad_row("vm"))?,
             tenant: row.tenant,
             image: row.image_id.parse().map_err(bad_row("vm"))?,
+            image_arrives: row.image_arrives,
             label: row.label.parse().map_err(bad_row("vm"))?,
             state: row.state.parse().map_err(bad_row("vm"))?,
             host: row.host_id.map(|id| id.parse().map_err(bad_row("vm"))).transpose()?,

@@ -337,9 +337,10 @@ async fn put_vm(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(p
     let held = world.vms.get(&id).map(|held| held.report.generation);
     let highest = held.max(world.tombstones.get(&id).copied());
     let is_run = put.cached.as_ref().is_none_or(|cached| cached.run);
-    let waits = put.cached.as_ref().is_some_and(|cached| cached.wait_ms > 0);
+    let waits = put.wait_ms > 0;
     let now = |world: &World| {
-        world.vms.get(&id).map(|held| held.report.observation.clone()).filter(|now| waits && *now == started())
+        let now = world.vms.get(&id).map(|held| held.report.observation.clone());
+        now.filter(|now| waits && matches!(now, VmObservation::Running { .. }))
     };
     let answer = if held == Some(put.generation) {
         PutVmAnswer::Already { now: now(&world) }

@@ -66,8 +66,8 @@ fn one_run(request: CacheVm) -> Result<StartVm, ApiError> {
 
 /// Starts a cached VM, or wakes it. One that is `created` or asleep in the answer goes on.
 pub(crate) async fn start(app: &App, caller: &Caller, id: &VmId) -> Result<ApiVm, ApiError> {
-    find(app, caller, id).await?;
-    match run(app, id, By::Owner, app.start_wait).await {
+    let vm = find(app, caller, id).await?;
+    match run(app, vm, By::Owner, app.start_wait).await {
         Ok(vm) => Ok(view(app, vm)),
         Err(NotRun::Late) => view_of(app, id).await,
         Err(NotRun::Refused(refusal)) => Err(refused(refusal)),

@@ -62,12 +62,12 @@ impl From<StoreError> for NotRun {
     }
 }
 
-/// Makes a cached VM run, within `longest`; answers it as it runs.
-pub(crate) async fn run(app: &App, id: &VmId, by: By, longest: Duration) -> Result<Vm, NotRun> {
+/// Makes a cached VM run, within `longest`; answers it as it runs. Its record was just read.
+pub(crate) async fn run(app: &App, mut vm: Vm, by: By, longest: Duration) -> Result<Vm, NotRun> {
     let end = Instant::now() + longest;
+    let id = vm.id.clone();
     let mut begun = false;
     loop {
-        let vm = app.store.any_vm(id).await?.ok_or(NotRun::Over)?;
         let cached = vm.cached.as_ref().ok_or(NotRun::NotCached)?;
         if by == By::Request && !cached.auto_start {
             return Err(NotRun::NotByRequests);
@@ -78,11 +78,15 @@ pub(crate) async fn run(app: &App, id: &VmId, by: By, longest: Duration) -> Resu
                 lead(app, &vm);
                 return Ok(vm);
             }
-            VmState::Started => wake_up(app, id).await?,
+            VmState::Started => wake_up(app, &id).await?,
             VmState::Stopped if begun => return Err(NotRun::Ended(vm.exit)),
             VmState::Stopped => {
-                start(app, &vm, end).await?;
+                let placed = start(app, &vm, end).await?;
                 begun = true;
+                vm = match placed {
+                    Some(placed) => placed,
+                    None => read(app, &id).await?,
+                };
                 continue;
             }
             VmState::Created => begun = true,
@@ -95,31 +99,37 @@ pub(crate) async fn run(app: &App, id: &VmId, by: By, longest: Duration) -> Resu
             return Err(NotRun::Late);
         }
         if matches!(state, VmState::Created | VmState::Stopping) {
-            app.wait_vm(id, left, |vm| vm.state != state).await?;
+            app.wait_vm(&id, left, |vm| vm.state != state).await?;
         }
+        vm = read(app, &id).await?;
     }
 }
 
-/// Begins a run: one transaction before the host is asked, and one after, by its answer.
-async fn start(app: &App, vm: &Vm, end: Instant) -> Result<(), NotRun> {
+async fn read(app: &App, id: &VmId) -> Result<Vm, NotRun> {
+    app.store.any_vm(id).await?.ok_or(NotRun::Over)
+}
+
+/// Begins a run: one transaction before the host is asked, and one after, by its answer. Answers the record as the latter
+/// left it.
+async fn start(app: &App, vm: &Vm, end: Instant) -> Result<Option<Vm>, NotRun> {
     let now_ms = now_ms();
     let deadline_ms = now_ms + app.config.start_timeout_secs * 1000 + START_MARGIN_MS;
     let begin = Some(Begin { deadline_ms, due_ms: now_ms + START_LEASE_MS });
     let facts = Facts { begin, ..Facts::default() };
-    if app.apply(&vm.id, vm.generation, VmEvent::StartAsked, facts).await?.is_none() {
-        return Ok(());
-    }
-    match place_by(app, &vm.id, end).await {
-        Ok(Placed::Taken | Placed::Elsewhere) => Ok(()),
+    let Some(vm) = app.apply(&vm.id, vm.generation, VmEvent::StartAsked, facts).await? else { return Ok(None) };
+    let id = vm.id.clone();
+    match place_by(app, vm, end).await {
+        Ok(Placed::Taken(vm)) => Ok(Some(*vm)),
+        Ok(Placed::Elsewhere) => Ok(None),
         Ok(Placed::Unsure(why)) => {
-            tracing::warn!(vm = %vm.id, why, "the VM's placement is unsure");
-            app.store.due_at(&vm.id, crate::clock::now_ms()).await?;
+            tracing::warn!(vm = %id, why, "the VM's placement is unsure");
+            app.store.due_at(&id, crate::clock::now_ms()).await?;
             app.pokes.vms.notify_one();
-            Ok(())
+            Ok(None)
         }
         Ok(Placed::Refused(refusal)) => {
             // The placement may have been counted up by the attempt.
-            if let Some(vm) = app.store.any_vm(&vm.id).await? {
+            if let Some(vm) = app.store.any_vm(&id).await? {
                 let facts = Facts::exit(Exit::start_failed(refusal.to_string()));
                 app.apply(&vm.id, vm.generation, VmEvent::Refused, facts).await?;
             }
@@ -164,9 +174,13 @@ async fn wake_up(app: &App, id: &VmId) -> Result<(), NotRun> {
 
 /// Wakes a VM that a request is open to, whoever put it to sleep.
 pub(crate) async fn wake(app: Shared, id: VmId) {
-    if let Err(why) = run(&app, &id, By::Request, WAKE_LONGEST).await {
+    if let Err(why) = for_request(&app, &id).await {
         tracing::debug!(vm = %id, ?why, "the VM was not woken");
     }
+}
+
+async fn for_request(app: &App, id: &VmId) -> Result<Vm, NotRun> {
+    run(app, read(app, id).await?, By::Request, WAKE_LONGEST).await
 }
 
 /// Wakes VMs for the edge.
@@ -176,7 +190,7 @@ impl Waker for Wakes {
     fn wake(&self, vm_id: &VmId) -> Waking {
         let (app, id) = (Arc::clone(&self.0), vm_id.clone());
         Box::pin(async move {
-            let woken = match run(&app, &id, By::Request, WAKE_LONGEST).await {
+            let woken = match for_request(&app, &id).await {
                 Ok(_) => Ok(()),
                 Err(NotRun::NotCached | NotRun::NotByRequests | NotRun::Stopping | NotRun::Over) => {
                     Err(WakeFailure::Stopped)

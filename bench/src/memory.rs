@@ -17,10 +17,10 @@ use crate::subject::{Access, Subject, WAIT, first_byte};
 const REST: Duration = Duration::from_secs(5);
 
 /// Memory of one process in KiB, as proc_pid_smaps_rollup(5) has it.
-struct Memory {
-    pid: u32,
+pub struct Memory {
+    pub pid: u32,
     role: String,
-    rss_kib: u64,
+    pub rss_kib: u64,
     pss_kib: u64,
     private_kib: u64,
 }
@@ -93,7 +93,7 @@ async fn running_vm(subject: &Subject) -> Result<String> {
 }
 
 /// The supervisor, which holds the data directory's lock, its children, and the monitors of the directory's VMs.
-fn processes(data_dir: &Path) -> Result<Vec<Memory>> {
+pub fn processes(data_dir: &Path) -> Result<Vec<Memory>> {
     let end = Instant::now() + WAIT;
     let lock = data_dir.join("lock");
     let supervisor = loop {

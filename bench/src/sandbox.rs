@@ -377,11 +377,15 @@ fn bundle(root: &Path, config: &Value, netns: &str) -> Value {
 
 /// What a directory's files take on the disk.
 pub fn disk_bytes(dir: &Path) -> Result<u64> {
-    let mut bytes = 0;
+    let (mut bytes, device) = (0, std::fs::metadata(dir)?.dev());
     for entry in std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
         let entry = entry?;
         let meta = entry.metadata()?;
-        bytes += if meta.is_dir() { disk_bytes(&entry.path())? } else { meta.blocks() * 512 };
+        bytes += match meta.is_dir() {
+            true if meta.dev() != device => 0,
+            true => disk_bytes(&entry.path())?,
+            false => meta.blocks() * 512,
+        };
     }
     Ok(bytes)
 }

@@ -181,8 +181,9 @@ fn without_root_it_says_what_to_do() {
 fn a_second_interrupt_does_not_wait_for_a_child_that_hangs() {
     let mut serve = Serve::start();
     let agent = serve.pid_of("agent").expect("it runs");
-    // A stopped process takes no SIGTERM.
+    // A stopped process takes no SIGTERM; one that is yet to stop takes it first.
     support::kill(agent, Signal::STOP);
+    wait_for("the agent to stop", || status_of(agent, "State")?.starts_with('T').then_some(()));
     serve.process().signal(Signal::INT).expect("a signal");
     wait_for("the others' end", || serve.pid_of("api").is_none().then_some(()));
     assert!(serve.process().ended().expect("asked").is_none(), "it waits for the agent");

@@ -79,6 +79,16 @@ pub enum Encoding {
     Base64,
 }
 
+/// What opens commands in one VM for a short while, in place of a key: for those who must not have one.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecTicket {
+    /// To be passed as the parameter `ticket` of `openExec`.
+    pub ticket: String,
+    /// Until when it opens a command; one that is open goes on.
+    pub expires_at: String,
+}
+
 /// A command that is over.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

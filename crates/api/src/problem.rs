@@ -79,6 +79,8 @@ codes! {
         fix: "Check the header X-Api-Key. `cakework key list` shows the keys that exist.";
     RevokedKey "revoked_key" 401 "The API key was revoked", fix: "Use another key.";
     ExpiredKey "expired_key" 401 "The API key has expired", fix: "Use another key.";
+    InvalidTicket "invalid_ticket" 401 "The ticket opens nothing here",
+        fix: "Make a new one by `POST /v1/vm/{vmId}/exec/ticket`: it is good for a minute, and for that VM alone.";
     Scope "scope" 403 "The API key's scope does not allow this",
         fix: "Use a key with the scope that `detail` names.";
     QuotaExceeded "quota_exceeded" 403 "The account has as much as it may have",

@@ -86,9 +86,9 @@ async fn streams(server: &Server, id: &str) {
 
 async fn terminal(server: &Server, id: &str) {
     let url = format!("{}/v1/vm/{id}/exec", server.url().replacen("http", "ws", 1));
-    let mut request = url.into_client_request().expect("a request");
+    let mut request = url.as_str().into_client_request().expect("a request");
     request.headers_mut().insert("x-api-key", server.key().parse().expect("a value"));
-    let (mut socket, _) = tokio_tungstenite::connect_async(request.clone()).await.expect("a WebSocket");
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("a WebSocket");
     let wanted =
         json!({"command": "read name; stty size; echo hello $name; sleep 60", "tty": {"rows": 40, "cols": 90}});
     socket.send(Message::text(wanted.to_string())).await.expect("sent");
@@ -114,7 +114,11 @@ async fn terminal(server: &Server, id: &str) {
     }
     assert!(out.contains("50 99\r\n"), "{out:?}");
     assert_eq!((&last["type"], &last["exit"]["reason"]), (&json!("exit"), &json!("exited")), "{last} {out:?}");
-    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("a WebSocket");
+    // As a browser does: without a key, by a ticket that somebody with one has made.
+    let made = server.post(&format!("/v1/vm/{id}/exec/ticket"), json!({})).await.expect("an answer").ok();
+    let ticket = text(&made["ticket"]);
+    let (mut socket, _) =
+        tokio_tungstenite::connect_async(format!("{url}?ticket={ticket}")).await.expect("a WebSocket");
     socket.send(Message::text(json!({"command": []}).to_string())).await.expect("sent");
     let Some(Ok(Message::Text(answer))) = socket.next().await else { panic!("no answer") };
     let answer: Value = serde_json::from_str(&answer).expect("JSON");

@@ -3,6 +3,7 @@
 pub(crate) mod builds;
 pub(crate) mod cached;
 pub(crate) mod exec;
+pub(crate) mod exec_ticket;
 pub(crate) mod files;
 pub(crate) mod follow;
 pub(crate) mod images;

@@ -6,17 +6,18 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{FromRequest as _, Request, State};
+use axum::extract::{FromRequest as _, FromRequestParts, Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use cakework_api::exec::{Encoding, Exec, ExecResult};
+use cakework_api::exec::{Encoding, Exec, ExecResult, ExecTicket};
 use cakework_api::problem::ErrorCode;
 use cakework_core::exec::{ExecInput, STDERR, STDIN, STDOUT};
 use cakework_core::id::VmId;
 use cakework_core::limit;
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, Stream, StreamExt as _};
-use http::{HeaderMap, header};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,7 +25,7 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, OfVm, Writer};
+use super::extract::{Body, OfVm, Params, Writer};
 use super::openapi::Failures;
 use crate::app::Shared;
 use crate::caller::Caller;
@@ -32,6 +33,7 @@ use crate::error::ApiError;
 use crate::host::HostError;
 use crate::host_exec::{HostExec, Input, Said};
 use crate::ops::exec::{self, Running, Text, Wanted};
+use crate::ops::exec_ticket;
 use crate::ops::vms::find;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -41,7 +43,7 @@ const HELLO: Duration = Duration::from_secs(30);
 const WISH_MAX_BYTES: usize = 1 << 20;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(run)).routes(routes!(open))
+    OpenApiRouter::new().routes(routes!(run)).routes(routes!(open)).routes(routes!(make_ticket))
 }
 
 /// Runs a command in a VM that runs, and answers when it is over. With `Accept: text/event-stream` its output comes as it is
@@ -126,13 +128,13 @@ fn lost(error: HostError) -> serde_json::Value {
 /// Opens a command as a WebSocket. The first message is text: the body of `execVM`. Then binary messages carry bytes, the
 /// first byte the stream: `0` to the command, `1` and `2` from it. Text messages to it are `{"type": "resize", "rows",
 /// "cols"}`, `{"type": "signal", "signal"}` and `{"type": "eof"}`; the last one from it is `{"type": "exit", "exit"}`, or
-/// `{"type": "error", "code", "detail"}`.
+/// `{"type": "error", "code", "detail"}`. A browser, which can send no key here, passes a `ticket`.
 #[utoipa::path(get, path = "/v1/vm/{vmId}/exec", operation_id = "openExec", tag = "vms", security(("apiKey" = [])),
-    params(("vmId" = String, Path)),
+    params(("vmId" = String, Path), ("ticket" = Option<String>, Query, description = "In place of a key: of `createExecTicket`.")),
     responses((status = 101, description = "The WebSocket is open."), Failures))]
 async fn open(
     State(app): State<Shared>,
-    Writer(caller): Writer,
+    Opener(caller): Opener,
     OfVm(id): OfVm,
     socket: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
@@ -140,6 +142,37 @@ async fn open(
     let socket = socket.map_err(|_| ApiError::new(ErrorCode::UpgradeRequired, "The request opens no WebSocket."))?;
     let socket = socket.max_message_size(WISH_MAX_BYTES).max_frame_size(WISH_MAX_BYTES);
     Ok(socket.on_upgrade(move |socket| talk(app, caller, id, socket).in_current_span()))
+}
+
+/// A caller who may open a command: with a key, or with a ticket for the VM.
+struct Opener(Caller);
+
+impl FromRequestParts<Shared> for Opener {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, ApiError> {
+        let mut params = Params::from_request_parts(parts, app).await?;
+        let ticket = params.take("ticket");
+        params.done()?;
+        match ticket {
+            Some(ticket) => {
+                let OfVm(id) = OfVm::from_request_parts(parts, app).await?;
+                exec_ticket::open(app, &id, &ticket).map(Self)
+            }
+            None => Writer::from_request_parts(parts, app).await.map(|Writer(caller)| Self(caller)),
+        }
+    }
+}
+
+/// Makes a ticket that opens commands in a VM, by `openExec`, for a minute: for a browser of the builder's end user.
+#[utoipa::path(post, path = "/v1/vm/{vmId}/exec/ticket", operation_id = "createExecTicket", tag = "vms",
+    security(("apiKey" = [])), params(("vmId" = String, Path)), responses((status = 201, body = ExecTicket), Failures))]
+async fn make_ticket(
+    State(app): State<Shared>,
+    Writer(caller): Writer,
+    OfVm(id): OfVm,
+) -> Result<(StatusCode, Json<ExecTicket>), ApiError> {
+    Ok((StatusCode::CREATED, Json(exec_ticket::make(&app, &caller, &id).await?)))
 }
 
 async fn talk(app: Shared, caller: Caller, id: VmId, mut socket: WebSocket) {

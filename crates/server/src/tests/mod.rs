@@ -9,6 +9,7 @@ mod bad_input;
 mod builds;
 mod cached;
 mod cached_edge;
+mod exec_ticket;
 mod follow;
 mod images;
 mod keys;

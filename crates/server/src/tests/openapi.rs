@@ -55,6 +55,7 @@ async fn every_operation_of_the_contract_is_there_under_both_forms() {
         (Method::POST, "/v1/vm/00000000000000/suspend", "suspendVM"),
         (Method::POST, "/v1/vm/00000000000000/exec", "execVM"),
         (Method::GET, "/v1/vm/00000000000000/exec", "openExec"),
+        (Method::POST, "/v1/vm/00000000000000/exec/ticket", "createExecTicket"),
         (Method::GET, "/v1/vm/00000000000000/files", "readFile"),
         (Method::PUT, "/v1/vm/00000000000000/files", "writeFile"),
         (Method::DELETE, "/v1/vm/00000000000000/files", "removeFile"),

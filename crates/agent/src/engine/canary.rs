@@ -38,9 +38,9 @@ pub async fn run(config: &ProbeConfig) -> anyhow::Result<()> {
         Err(error) => Err(error),
     };
     // Removed whatever came before: what can't be removed is named by the first failure, or found by the next purge.
-    let removed = wait_until_removed(&cgroups, &name).await;
+    let removed = tokio::task::spawn_blocking(move || end_group(&cgroups, &name)).await?;
     file::remove(&dir)?;
-    ran.and(removed)
+    ran.and(removed.context("the canary's control group can't be removed"))
 }
 
 fn lay_out(gvisor: &Gvisor, cgroups: &Cgroups, dir: &VmDir, name: &str) -> anyhow::Result<()> {
@@ -96,17 +96,6 @@ async fn fly(config: &ProbeConfig, cgroups: &Cgroups, dir: &VmDir) -> anyhow::Re
     flown.unwrap_or_else(|_| bail!("it did not end within {} s", DEADLINE.as_secs()))
 }
 
-async fn wait_until_removed(cgroups: &Cgroups, name: &str) -> anyhow::Result<()> {
-    let removed = async {
-        while let Err(error) = cgroups.remove(name) {
-            tracing::debug!(%error, "the canary's control group is still in use");
-            cgroups.kill(name);
-            tokio::time::sleep(KILL_POLL).await;
-        }
-    };
-    timeout(DEADLINE, removed).await.context("the canary's control group can't be removed")
-}
-
 fn write_program(path: &Path) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
@@ -123,16 +112,22 @@ pub fn sweep(dir: &Path, cgroups: &Cgroups) -> std::io::Result<()> {
     let paths = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_canary)).map(|entry| entry.path());
     // Before its processes are ended: a monitor that was about to start the sandbox must find nothing to start.
     paths.collect::<Vec<PathBuf>>().iter().try_for_each(|path| file::remove(path))?;
-    cgroups.list().iter().filter(|group| is_canary(group)).try_for_each(|group| {
-        let end = Instant::now() + DEADLINE;
-        loop {
-            cgroups.kill(group);
-            match cgroups.remove(group) {
-                Err(_) if Instant::now() < end => std::thread::sleep(KILL_POLL),
-                removed => return removed,
+    cgroups.list().iter().filter(|group| is_canary(group)).try_for_each(|group| end_group(cgroups, group))
+}
+
+/// Removes a canary's control group, and ends what is in it. Blocks.
+fn end_group(cgroups: &Cgroups, group: &str) -> std::io::Result<()> {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        match cgroups.remove(group) {
+            Err(error) if Instant::now() < end => {
+                tracing::debug!(%error, "the canary's control group is still in use");
+                cgroups.kill(group);
+                std::thread::sleep(KILL_POLL);
             }
+            removed => return removed,
         }
-    })
+    }
 }
 
 fn is_canary(name: &str) -> bool {

@@ -130,7 +130,7 @@ fn lost(error: HostError) -> serde_json::Value {
 /// "cols"}`, `{"type": "signal", "signal"}` and `{"type": "eof"}`; the last one from it is `{"type": "exit", "exit"}`, or
 /// `{"type": "error", "code", "detail"}`. A browser, which can send no key here, passes a `ticket`.
 #[utoipa::path(get, path = "/v1/vm/{vmId}/exec", operation_id = "openExec", tag = "vms", security(("apiKey" = [])),
-    params(("vmId" = String, Path), ("ticket" = Option<String>, Query, description = "In place of a key: of `createExecTicket`.")),
+    params(("vmId" = String, Path), ("ticket" = Option<String>, Query, description = "In place of a key: what `createExecTicket` answered.")),
     responses((status = 101, description = "The WebSocket is open."), Failures))]
 async fn open(
     State(app): State<Shared>,

@@ -275,24 +275,30 @@ impl Driver {
     }
 
     async fn prepare(&mut self) -> Next {
-        if !self.is_made() {
-            if self.record.sandbox.is_some() {
-                // What was made ahead is of no use, or has ended.
-                self.made = None;
-                if let Err(error) = clean::undo(self).await {
-                    tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "nothing could be undone");
-                    return Ok(
-                        self.fail("the host could not prepare the VM; its operator finds the cause in the agent's log")
-                    );
-                }
-                (self.record.sandbox, self.sandbox) = (None, None);
-            }
-            match self.make().await? {
-                PhaseEvent::Up => {}
-                other => return Ok(other),
-            }
+        if self.is_made()
+            && let Some(event) = self.begin().await
+        {
+            return Ok(event);
         }
-        Ok(self.begin().await)
+        if self.record.sandbox.is_some() {
+            // What was made ahead is of no use, or has ended.
+            self.made = None;
+            if let Err(error) = clean::undo(self).await {
+                tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "nothing could be undone");
+                return Ok(
+                    self.fail("the host could not prepare the VM; its operator finds the cause in the agent's log")
+                );
+            }
+            (self.record.sandbox, self.sandbox) = (None, None);
+        }
+        match self.make().await? {
+            PhaseEvent::Up => {}
+            other => return Ok(other),
+        }
+        match self.begin().await {
+            Some(event) => Ok(event),
+            None => Ok(self.fail("the VM's sandbox ended before it could start")),
+        }
     }
 
     /// Makes the sandbox, with nothing running in it.
@@ -388,26 +394,27 @@ impl Driver {
         }
     }
 
-    /// Lets the first process run, in a sandbox that was made.
-    async fn begin(&mut self) -> PhaseEvent {
-        let Some(Made { program, packets, ahead }) = self.made.take() else {
-            return self.fail("the host could not start the VM; its operator finds the cause in the agent's log");
-        };
+    /// Lets the first process run, in a sandbox that was made; `None` where that has ended before it could hear of it.
+    async fn begin(&mut self) -> Option<PhaseEvent> {
+        let Made { program, packets, ahead } = self.made.take()?;
         let Err(error) = self.parts.gvisor.start(self.vm.as_str(), packets).await else {
             let tier = if ahead { StartTier::Created } else { StartTier::Cold };
             let duration_ms = u64::try_from(self.heard.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.record.start = Some(Start { tier, duration_ms, fallback: None });
             self.record.end_by_ms =
                 self.assignment.timeout_ms.map(|timeout_ms| clock::boottime_ms().saturating_add(timeout_ms));
-            return PhaseEvent::Up;
+            return Some(PhaseEvent::Up);
         };
         tracing::warn!(vm = %self.vm, error = &error as &dyn std::error::Error, "the sandbox did not start");
+        if error.is_unheard() {
+            return None;
+        }
         // It never ran: its end says nothing about the VM's.
         (self.record.sandbox, self.sandbox) = (None, None);
         let EngineError::Failed { complaint, .. } = error else {
-            return self.fail("the host could not start the VM; its operator finds the cause in the agent's log");
+            return Some(self.fail("the host could not start the VM; its operator finds the cause in the agent's log"));
         };
-        self.fail(&gvisor::explain(&complaint, &program))
+        Some(self.fail(&gvisor::explain(&complaint, &program)))
     }
 
     /// Whether a sandbox that was made has begun, or has ended since.

@@ -1,5 +1,7 @@
 //! The agent and monitors are killed at any moment: VMs live on, and nothing is left over.
 
+use std::collections::BTreeSet;
+
 use crate::host::{Host, http, recorded, spec};
 use cakework_core::lifecycle::ExitReason;
 use cakework_core::spec::VmSpec;
@@ -105,18 +107,20 @@ async fn an_agent_that_dies_during_its_canary_leaves_none() {
     let mut host = Host::started().await;
     let before = Census::take(&host.scope()).expect("a census");
     let scope = host.scope();
-    let canaries = || {
+    let canaries = || -> BTreeSet<String> {
         let now = Census::take(&scope).expect("a census").since(&before);
-        now.iter().any(|object| object.kind == Kind::Cgroup && object.name.contains("/canary-"))
+        let groups = now.into_iter().filter(|object| object.kind == Kind::Cgroup && object.name.contains("/canary-"));
+        groups.map(|group| group.name).collect()
     };
     for pause_ms in [150, 60, 20, 0] {
         host.kill();
+        let left = canaries();
         host.spawn();
-        host.until("a canary flies", async || canaries().then_some(())).await;
+        host.until("a canary flies", async || canaries().difference(&left).next().map(drop)).await;
         tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await;
     }
     host.kill();
-    assert!(canaries(), "none was caught");
+    assert!(!canaries().is_empty(), "none was caught");
     host.start().await;
     host.assert_nothing_since(&before);
 }

@@ -37,6 +37,16 @@ pub fn told(build_date: u32) -> Told {
     if KNOWN.contains(&build_date) { Told::BySocket } else { Told::ByNamespace }
 }
 
+/// The first of the orders.
+const LINKS: &str = "Network.CreateLinksAndRoutes";
+
+impl EngineError {
+    /// Whether the sandbox ended before it heard what it was to begin with: nothing of its image has run.
+    pub fn is_unheard(&self) -> bool {
+        matches!(self, Self::Socket { source: UrpcError::Connect(_) | UrpcError::Broken { method: LINKS, .. }, .. })
+    }
+}
+
 impl Gvisor {
     /// Starts the process of a sandbox that was created. It is handed its network, where there is one to hand over.
     ///
@@ -44,8 +54,7 @@ impl Gvisor {
     /// [`EngineError`].
     pub async fn start(&self, id: &str, network: Option<PacketSocket>) -> Result<(), EngineError> {
         let Some(network) = network else { return self.call_privately("start", &[id], START_TIMEOUT).await };
-        self.order("start", id, "Network.CreateLinksAndRoutes", &links(&network), &[network.as_fd()], START_TIMEOUT)
-            .await?;
+        self.order("start", id, LINKS, &links(&network), &[network.as_fd()], START_TIMEOUT).await?;
         self.order("start", id, "containerManager.StartRoot", &id, &[], START_TIMEOUT).await
     }
 
@@ -72,8 +81,7 @@ impl Gvisor {
         let files = files.map_err(|source| EngineError::Start { verb: "restore", source })?;
         let files: Vec<_> = files.iter().map(File::as_fd).collect();
         let what = json!({"HavePagesFile": true, "HaveDeviceFile": false});
-        self.order("restore", id, "Network.CreateLinksAndRoutes", &links(&network), &[network.as_fd()], START_TIMEOUT)
-            .await?;
+        self.order("restore", id, LINKS, &links(&network), &[network.as_fd()], START_TIMEOUT).await?;
         self.order("restore", id, "containerManager.Restore", &what, &files, RESTORE_TIMEOUT).await
     }
 

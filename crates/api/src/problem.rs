@@ -159,10 +159,16 @@ codes! {
     VmDiskFull "vm_disk_full" 409 "The VM's disk is full";
     StartFailed "start_failed" 409 "The VM could not be started", fix: "`exit` of getVm and getCachedVMLogs say why.";
     BuildOver "build_over" 409 "The build is over, so it can't be cancelled";
+    IdempotencyConflict "idempotency_conflict" 409 "The idempotency key was used for another request",
+        fix: "Send a new key with each new request, and the same one only with the same body.";
+    RequestInProgress "request_in_progress" 409 "A request with this idempotency key is being carried out",
+        fix: "Send it again in a moment: it is answered as the first one was.";
     UpgradeRequired "upgrade_required" 426 "The path speaks WebSocket",
         fix: "Open it as a WebSocket, or run the command by POST.";
     TooManyExecs "too_many_execs" 429 "As many commands run in the VM as may at once",
         fix: "Try again when one of them is over.";
+    RateLimited "rate_limited" 429 "The key or its account sends more requests than it may",
+        fix: "Wait as long as `Retry-After` says; webhooks and `wait` save asking again and again.";
     QueueFull "queue_full" 429 "As many builds wait as may wait", fix: "Try again when some of them are over.";
 
     NotImplemented "not_implemented" 501 "This server does not have the operation yet";

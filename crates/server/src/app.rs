@@ -19,6 +19,7 @@ use crate::host::HostClient;
 use crate::metrics::Metrics;
 use crate::ops::builds::plan::{Planner, needs_of};
 use crate::places::Places;
+use crate::rates::Rates;
 use crate::reconcile::webhooks_send::Courier;
 use crate::routes::upload::Uploads;
 use crate::seal::Sealer;
@@ -51,6 +52,7 @@ pub(crate) struct App {
     /// Time that a start call waits for its VM to run before it answers `created`.
     pub(crate) start_wait: Duration,
     pub(crate) requests: Semaphore,
+    pub(crate) rates: Rates,
     pub(crate) uploads: Uploads,
     pub(crate) contexts: Contexts,
     /// Reads which images a Dockerfile needs.
@@ -92,6 +94,7 @@ impl App {
         let contexts = Contexts::open(&config.dir)?;
         let courier = Courier::new(&config.webhook_allow, config.webhook_ca_file.as_deref())?;
         Ok(Arc::new(Self {
+            rates: Rates::new(config.rates),
             config,
             store,
             sealer,

@@ -41,6 +41,7 @@ impl Caller {
         if stored.expires_ms.is_some_and(|end| end <= now_ms) {
             return Err(ApiError::new(ErrorCode::ExpiredKey, format!("The key {id} has expired.")));
         }
+        app.rates.count(&id, &stored.account)?;
         if stored.scope < needed {
             let (has, needed) = (stored.scope.as_str(), needed.as_str());
             return Err(ApiError::new(

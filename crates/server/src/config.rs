@@ -1,6 +1,7 @@
 //! The api role's configuration, as the supervisor resolved it. Nothing here is read from a file or the environment.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use cakework_core::limit;
@@ -28,6 +29,8 @@ pub struct ServerConfig {
     pub agent_socket: PathBuf,
     /// What one account may have at a time.
     pub limits: AccountLimits,
+    /// How often it may ask.
+    pub rates: RequestRates,
     /// Writable root disk of a VM, in MiB.
     pub vm_disk_mib: u32,
     /// Longest time that an image may take to arrive for a VM to start, in seconds.
@@ -53,6 +56,7 @@ impl Default for ServerConfig {
             public_url: None,
             agent_socket: PathBuf::from("run/agent.sock"),
             limits: AccountLimits::default(),
+            rates: RequestRates::default(),
             vm_disk_mib: limit::DISK_DEFAULT_MIB,
             start_timeout_secs: 600,
             builds: BuildRules::default(),
@@ -95,6 +99,23 @@ pub struct AccountLimits {
 impl Default for AccountLimits {
     fn default() -> Self {
         Self { vms: 200, cpu: 800, memory_mib: 512 * 1024, volume_gb: 10_000, images: 10_000, queued_builds: 100 }
+    }
+}
+
+/// Requests that may be sent in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RequestRates {
+    /// With one key.
+    pub of_key: NonZeroU32,
+    /// With all keys of one account.
+    pub of_account: NonZeroU32,
+}
+
+impl Default for RequestRates {
+    fn default() -> Self {
+        let rate = |per_second| NonZeroU32::new(per_second).expect("it is not 0");
+        Self { of_key: rate(1000), of_account: rate(2000) }
     }
 }
 

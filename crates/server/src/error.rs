@@ -49,6 +49,10 @@ impl From<StoreError> for ApiError {
                 let problem = Self::new(ErrorCode::DiskFull, "The server has no room for the record.");
                 Self { cause: Some(error.into()), ..problem.retry_after(30) }
             }
+            StoreError::Repeated => {
+                let detail = "Another request with this key is being carried out.";
+                Self::new(ErrorCode::RequestInProgress, detail).retry_after(1)
+            }
             StoreError::Database(_) | StoreError::Row { .. } => Self::internal(error),
         }
     }

@@ -16,6 +16,7 @@ pub mod keys;
 mod metrics;
 mod ops;
 mod places;
+mod rates;
 mod reconcile;
 mod routes;
 mod seal;
@@ -25,7 +26,7 @@ mod store;
 mod tests;
 mod turns;
 
-pub use config::{AccountLimits, BuildRules, ServerConfig};
+pub use config::{AccountLimits, BuildRules, RequestRates, ServerConfig};
 pub use host::waiting;
 pub use serve::run;
 

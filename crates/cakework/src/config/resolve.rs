@@ -10,7 +10,7 @@ use cakework_agent::net::dns::{DnsConfig, DnsLimits};
 use cakework_agent::{AgentConfig, BuildConfig, CachedConfig, CapacityConfig};
 use cakework_image::ImageConfig;
 use cakework_image::egress::EgressConfig;
-use cakework_server::{AccountLimits, BuildRules, ServerConfig};
+use cakework_server::{AccountLimits, BuildRules, RequestRates, ServerConfig};
 
 use super::settings::Settings;
 use crate::instance::Instance;
@@ -134,6 +134,10 @@ pub fn api(settings: &Settings, dir: PathBuf, agent_socket: PathBuf) -> ServerCo
             volume_gb: limits.volume_gb,
             images: limits.images,
             queued_builds: limits.queued_builds,
+        },
+        rates: RequestRates {
+            of_key: settings.requests.per_second_of_key,
+            of_account: settings.requests.per_second_of_account,
         },
         vm_disk_mib: settings.vm.disk_mib,
         start_timeout_secs: settings.vm.start_timeout_secs,

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use cakework_agent::git::GitConfig;
 use cakework_agent::logs::LogConfig;
 use cakework_agent::{BuildConfig, CapacityConfig};
 use cakework_image::ImageConfig;
-use cakework_server::{AccountLimits, BuildRules, ServerConfig};
+use cakework_server::{AccountLimits, BuildRules, RequestRates, ServerConfig};
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,7 @@ pub struct Settings {
     pub git: Git,
     pub webhooks: Webhooks,
     pub limits: Limits,
+    pub requests: Requests,
 }
 
 /// `[isolation]`
@@ -183,6 +185,14 @@ pub struct Limits {
     pub queued_builds: u64,
 }
 
+/// `[requests]`: how often the API may be asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Requests {
+    pub per_second_of_key: NonZeroU32,
+    pub per_second_of_account: NonZeroU32,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let server = ServerConfig::default();
@@ -204,6 +214,7 @@ impl Default for Settings {
             git: Git::default(),
             webhooks: Webhooks::default(),
             limits: Limits::default(),
+            requests: Requests::default(),
         }
     }
 }
@@ -295,6 +306,13 @@ impl Default for Git {
             max_files: git.max_files,
             timeout_secs: git.timeout_ms / 1000,
         }
+    }
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        let RequestRates { of_key, of_account } = RequestRates::default();
+        Self { per_second_of_key: of_key, per_second_of_account: of_account }
     }
 }
 

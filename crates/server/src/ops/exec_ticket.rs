@@ -51,7 +51,10 @@ pub(crate) fn open(app: &App, id: &VmId, ticket: &str) -> Result<Caller, ApiErro
         Some(held) if held.expires_ms <= now_ms() => {
             Err(ApiError::new(ErrorCode::InvalidTicket, "The ticket has expired."))
         }
-        Some(held) => Ok(Caller { account: held.account, tenant: held.tenant }),
+        Some(held) => {
+            app.rates.count_account(&held.account)?;
+            Ok(Caller { account: held.account, tenant: held.tenant })
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::clock::now_ms;
 use crate::error::{ApiError, code_of};
 use crate::reconcile::credential_place;
 use crate::store::images::{Image, ImageState};
+use crate::store::keyed::Claim;
 use crate::store::page::Cursor;
 
 /// The user of AWS ECR, and where only a password is given.
@@ -23,7 +24,12 @@ const DEFAULT_USER: &str = "AWS";
 const USER_MAX_BYTES: usize = 256;
 
 /// Imports an image: answers when manifest and config were verified; the layers follow.
-pub(crate) async fn import(app: &App, caller: &Caller, mut request: ImportImage) -> Result<ImportedImage, ApiError> {
+pub(crate) async fn import(
+    app: &App,
+    caller: &Caller,
+    mut request: ImportImage,
+    claim: Option<&Claim>,
+) -> Result<ImportedImage, ApiError> {
     validate::text("imageUri", &request.image_uri, limit::IMAGE_URI_MAX_BYTES)?;
     let tenant = caller.tenant_of(request.tenant.take().map(validate::tenant).transpose()?)?;
     let credential = credential(&mut request)?;
@@ -54,7 +60,7 @@ pub(crate) async fn import(app: &App, caller: &Caller, mut request: ImportImage)
         updated_ms: now_ms,
     };
     let most = app.config.limits.images;
-    if !app.store.insert_image(&image, most).await? {
+    if !app.store.insert_image(&image, most, claim).await? {
         return Err(ApiError::new(ErrorCode::QuotaExceeded, format!("The account may have {most} images.")));
     }
     tracing::info!(image = %id, digest = image.digest, "image");

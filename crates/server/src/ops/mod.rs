@@ -8,6 +8,7 @@ pub(crate) mod files;
 pub(crate) mod follow;
 pub(crate) mod images;
 pub(crate) mod logs;
+pub(crate) mod once;
 pub(crate) mod registries;
 pub(crate) mod validate;
 pub(crate) mod vms;

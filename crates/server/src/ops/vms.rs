@@ -23,6 +23,7 @@ use crate::reconcile::follow::lead;
 use crate::reconcile::place::{Placed, Refusal, place, place_vm};
 use crate::reconcile::{START_MARGIN_MS, env_place};
 use crate::store::images::{Image, ImageState};
+use crate::store::keyed::Claim;
 use crate::store::vm_changes::Facts;
 use crate::store::vms::{NewVm, Vm, VmFilter};
 
@@ -38,10 +39,15 @@ pub(super) const STOP_WAIT: Duration = Duration::from_secs(15);
 pub(crate) const WAIT_MAX_SECS: u64 = 55;
 
 /// Starts a VM.
-pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Result<ApiVm, ApiError> {
+pub(crate) async fn start(
+    app: &App,
+    caller: &Caller,
+    request: StartVm,
+    claim: Option<&Claim>,
+) -> Result<ApiVm, ApiError> {
     let end = Instant::now() + app.start_wait;
     let new = describe(app, caller, request, Ahead::Asked).await?;
-    let made = make(app, &new, end).await?.filter(|vm| vm.state != VmState::Created);
+    let made = make(app, &new, end, claim).await?.filter(|vm| vm.state != VmState::Created);
     let vm = match made {
         Some(vm) => Some(vm),
         None => {
@@ -54,8 +60,8 @@ pub(crate) async fn start(app: &App, caller: &Caller, request: StartVm) -> Resul
 
 /// Puts a new VM on record and on a host, which is tried until `end`. Answers the record as the host's answer left it. A
 /// refusal leaves nothing behind; where the host does not answer, the reconciler goes on.
-pub(super) async fn make(app: &App, new: &NewVm, end: Instant) -> Result<Option<Vm>, ApiError> {
-    if let Err(detail) = app.store.insert_vm(new, &app.config.limits).await? {
+pub(super) async fn make(app: &App, new: &NewVm, end: Instant, claim: Option<&Claim>) -> Result<Option<Vm>, ApiError> {
+    if let Err(detail) = app.store.insert_vm(new, &app.config.limits, claim).await? {
         return Err(ApiError::new(ErrorCode::QuotaExceeded, format!("Over a limit: {detail}.")));
     }
     app.pokes.follow.notify_one();
@@ -101,6 +107,11 @@ pub(super) async fn place_by(app: &App, vm: Vm, end: Instant) -> anyhow::Result<
 /// One VM.
 pub(crate) async fn get(app: &App, caller: &Caller, id: &VmId) -> Result<ApiVm, ApiError> {
     Ok(view(app, find(app, caller, id).await?))
+}
+
+/// One VM, by the text of its id.
+pub(crate) async fn get_made(app: &App, caller: &Caller, id: &str) -> Result<ApiVm, ApiError> {
+    get(app, caller, &id.parse().map_err(|_| unknown(id))?).await
 }
 
 /// A page of VMs.

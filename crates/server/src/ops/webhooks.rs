@@ -21,6 +21,7 @@ use crate::clock::now_ms;
 use crate::error::ApiError;
 use crate::reconcile::webhooks::secret_place;
 use crate::store::deliveries::{Delivery, DeliveryState, Replay};
+use crate::store::keyed::Claim;
 use crate::store::page::Cursor;
 use crate::store::webhooks::{Webhook, Why};
 
@@ -36,7 +37,12 @@ pub(crate) const GRACE_DEFAULT_SECS: u64 = 24 * 3600;
 pub(crate) const GRACE_MAX_SECS: u64 = 7 * 24 * 3600;
 
 /// Makes an endpoint. Its secret is shown this once.
-pub(crate) async fn create(app: &App, caller: &Caller, request: CreateWebhook) -> Result<WebhookSecret, ApiError> {
+pub(crate) async fn create(
+    app: &App,
+    caller: &Caller,
+    request: CreateWebhook,
+    claim: Option<&Claim>,
+) -> Result<WebhookSecret, ApiError> {
     let url = url(app, &request.url)?;
     let events = request.events.map(events).transpose()?;
     if let Some(description) = &request.description {
@@ -60,12 +66,19 @@ pub(crate) async fn create(app: &App, caller: &Caller, request: CreateWebhook) -
         created_ms: now_ms,
         updated_ms: now_ms,
     };
-    if !app.store.insert_webhook(&webhook, ENDPOINTS_MAX).await? {
+    if !app.store.insert_webhook(&webhook, ENDPOINTS_MAX, claim).await? {
         let detail = format!("The account may have {ENDPOINTS_MAX} webhook endpoints: remove one that is not needed.");
         return Err(ApiError::new(ErrorCode::QuotaExceeded, detail));
     }
     tracing::info!(webhook = %webhook.id, "webhook endpoint");
     Ok(WebhookSecret { webhook: view(webhook, now_ms), secret })
+}
+
+/// An endpoint and its secret, for a caller who was not told of them when they were made.
+pub(crate) async fn made(app: &App, caller: &Caller, id: &WebhookId) -> Result<WebhookSecret, ApiError> {
+    let webhook = find(app, caller, id).await?;
+    let key = app.sealer.open_sealed(&secret_place(id), &webhook.secret).map_err(ApiError::internal)?;
+    Ok(WebhookSecret { webhook: view(webhook, now_ms()), secret: shown(&key) })
 }
 
 /// One endpoint.
@@ -233,9 +246,13 @@ fn events(words: Vec<String>) -> Result<Vec<EventKind>, ApiError> {
 fn mint(app: &App, id: &WebhookId) -> (Secret, Vec<u8>) {
     let mut key = Zeroizing::new([0; SECRET_BYTES]);
     rand::rng().fill_bytes(&mut *key);
-    let encoded = Zeroizing::new(STANDARD.encode(*key));
-    let sealed = app.sealer.seal(&secret_place(id), &*key);
-    (Secret([SECRET_PREFIX, &encoded].concat()), sealed)
+    (shown(&*key), app.sealer.seal(&secret_place(id), &*key))
+}
+
+/// A secret as its owner has it.
+fn shown(key: &[u8]) -> Secret {
+    let encoded = Zeroizing::new(STANDARD.encode(key));
+    Secret([SECRET_PREFIX, &encoded].concat())
 }
 
 const fn sentence(why: Why) -> &'static str {

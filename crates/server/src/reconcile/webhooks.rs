@@ -21,6 +21,7 @@ use super::webhooks_body::body;
 use super::webhooks_send::{ATTEMPT_TIMEOUT, Message, Sent};
 use crate::app::{App, Shared};
 use crate::clock::now_ms;
+use crate::ops::once;
 use crate::store::deliveries::{Attempt, Claim};
 use crate::store::webhooks::Webhook;
 
@@ -182,9 +183,11 @@ fn message(app: &App, webhook: &Webhook, claim: &Claim, now_ms: u64) -> anyhow::
     Ok(Message { url, id: claim.event.to_string(), timestamp_secs, signatures: signatures.join(" "), body })
 }
 
-/// Forgets what is over for long: events, and secrets that sign no more.
+/// Forgets what is over for long: events, requests with a key, and secrets that sign no more.
 pub(crate) async fn sweep(app: &App, now_ms: u64) -> anyhow::Result<()> {
     app.store.erase_old_secrets(now_ms).await?;
+    let unkept_ms = now_ms.saturating_sub(once::KEPT_MS);
+    while app.store.forget_requests(unkept_ms, FORGET_BATCH).await? == u64::from(FORGET_BATCH) {}
     while app.store.forget_events(now_ms.saturating_sub(KEPT_MS), FORGET_BATCH).await? == u64::from(FORGET_BATCH) {}
     Ok(())
 }

@@ -6,20 +6,22 @@ use axum::response::Response;
 use cakework_api::build::{Build, BuildFile, BuildImageFromFiles, BuildImageFromGithub, BuildList, BuildStatus};
 use cakework_api::logs::Logs;
 use cakework_api::problem::ErrorCode;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{OfBuild, Params, Reader, Writer};
 use super::logs::{LogParams, answer};
-use super::openapi::Failures;
+use super::openapi::{Failures, IdempotencyKey};
 use super::upload::Upload;
 use super::vms::cursor;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::ops;
 use crate::ops::logs::Log;
+use crate::ops::once::once;
 use crate::store::builds::BuildFilter;
+use crate::store::keyed::Claim;
 
 const LIST_DEFAULT: u64 = 100;
 const LIST_MAX: u64 = 1000;
@@ -42,22 +44,24 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 
 /// Builds an image from files. Answers before the build begins.
 #[utoipa::path(post, path = "/v1/image/build/files", operation_id = "buildImageFromFiles", tag = "images",
-    security(("apiKey" = [])), request_body = BuildImageFromFiles,
+    security(("apiKey" = [])), params(IdempotencyKey), request_body = BuildImageFromFiles,
     responses((status = 201, body = Build), Failures))]
-async fn from_files(State(app): State<Shared>, upload: Upload) -> Result<(StatusCode, Json<Build>), ApiError> {
-    let caller = upload.caller.clone();
+async fn from_files(State(app): State<Shared>, upload: Upload) -> Result<Response, ApiError> {
+    let (caller, keyed) = (upload.caller.clone(), upload.keyed.clone());
     let (request, draft) = upload.read_files(&app).await?;
-    Ok((StatusCode::CREATED, Json(ops::builds::from_files(&app, &caller, request, draft).await?)))
+    let make = async |claim: Option<&Claim>| ops::builds::from_files(&app, &caller, request, draft, claim).await;
+    once(&app, &caller, keyed, make, async |id: &str| ops::builds::get_made(&app, &caller, id).await).await
 }
 
 /// Builds an image from a repository on GitHub. Answers before the build begins.
 #[utoipa::path(post, path = "/v1/image/build/github", operation_id = "buildImageFromGithub", tag = "images",
-    security(("apiKey" = [])), request_body = BuildImageFromGithub,
+    security(("apiKey" = [])), params(IdempotencyKey), request_body = BuildImageFromGithub,
     responses((status = 201, body = Build), Failures))]
-async fn from_github(State(app): State<Shared>, upload: Upload) -> Result<(StatusCode, Json<Build>), ApiError> {
-    let caller = upload.caller.clone();
+async fn from_github(State(app): State<Shared>, upload: Upload) -> Result<Response, ApiError> {
+    let (caller, keyed) = (upload.caller.clone(), upload.keyed.clone());
     let request = upload.read::<BuildImageFromGithub>(&app).await?;
-    Ok((StatusCode::CREATED, Json(ops::builds::from_github(&app, &caller, request).await?)))
+    let make = async |claim: Option<&Claim>| ops::builds::from_github(&app, &caller, request, claim).await;
+    once(&app, &caller, keyed, make, async |id: &str| ops::builds::get_made(&app, &caller, id).await).await
 }
 
 /// A build: where it is, its image, or why it failed.

@@ -10,13 +10,15 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, OfVm, Params, Reader, Writer};
+use super::extract::{KeyedBody, OfVm, Params, Reader, Writer};
 use super::logs::{LogParams, answer};
-use super::openapi::Failures;
+use super::openapi::{Failures, IdempotencyKey};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::ops;
 use crate::ops::logs::Log;
+use crate::ops::once::once;
+use crate::store::keyed::Claim;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -32,16 +34,18 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 /// Caches a VM: it stands still, is made ready in the background, and starts with `startCachedVM` or by a request to its
 /// hostname.
 #[utoipa::path(post, path = "/v1/vm/cache", operation_id = "cacheVM", tag = "cached VMs", security(("apiKey" = [])),
-    request_body = CacheVm, responses((status = 201, body = Vm), Failures))]
+    params(IdempotencyKey), request_body = CacheVm, responses((status = 201, body = Vm), Failures))]
 async fn cache(
     State(app): State<Shared>,
     Writer(caller): Writer,
-    Body(request): Body<CacheVm>,
-) -> Result<(StatusCode, Json<Vm>), ApiError> {
+    KeyedBody(keyed, request): KeyedBody<CacheVm>,
+) -> Result<Response, ApiError> {
     // A caller who hangs up does not undo it: it goes on, and the VM is in the list.
-    let work = async move { ops::cached::cache(&app, &caller, request).await };
-    let work = tokio::spawn(work.in_current_span());
-    Ok((StatusCode::CREATED, Json(work.await.map_err(ApiError::internal)??)))
+    let work = async move {
+        let make = async |claim: Option<&Claim>| ops::cached::cache(&app, &caller, request, claim).await;
+        once(&app, &caller, keyed, make, async |id: &str| ops::vms::get_made(&app, &caller, id).await).await
+    };
+    tokio::spawn(work.in_current_span()).await.map_err(ApiError::internal)?
 }
 
 /// Starts a cached VM, or wakes it. Answers when it runs, with how its run started; one that runs is left as it is.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request};
 use cakework_api::problem::ErrorCode;
 use cakework_core::id::{BuildId, ImageId, VmId};
 use cakework_core::limit;
@@ -17,6 +17,7 @@ use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::keys::Scope;
 use crate::ops;
+use crate::ops::once::{Keyed, Keying};
 
 /// Longest time that a body takes to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -152,10 +153,37 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &Shared) -> Result<Self, ApiError> {
-        let read = tokio::time::timeout(BODY_TIMEOUT, read(request)).await;
-        let late = |_| ApiError::new(ErrorCode::BodyTimeout, "The body did not arrive within 30 s.");
-        parse(&read.map_err(late)??).map(Self)
+        parse(&read_in_time(request).await?).map(Self)
     }
+}
+
+/// A JSON body of a request that makes something, and the key by which it is known if it is sent again.
+pub(crate) struct KeyedBody<T>(pub(crate) Option<Keyed>, pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for KeyedBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, ApiError> {
+        let keying = keying(&request)?;
+        let body = read_in_time(request).await?;
+        let keyed = keying.map(|mut keying| {
+            keying.update(&body);
+            keying.end()
+        });
+        Ok(Self(keyed, parse(&body)?))
+    }
+}
+
+/// The key of a request, with the operation that it is for.
+pub(super) fn keying(request: &Request) -> Result<Option<Keying>, ApiError> {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    Keying::begin(request.headers(), route)
+}
+
+async fn read_in_time(request: Request) -> Result<Vec<u8>, ApiError> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, read(request)).await;
+    let late = |_| ApiError::new(ErrorCode::BodyTimeout, "The body did not arrive within 30 s.");
+    read.map_err(late)?
 }
 
 async fn read(request: Request) -> Result<Vec<u8>, ApiError> {

@@ -2,16 +2,19 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use cakework_api::image::{Image, ImageList, ImportImage, ImportedImage};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, OfImage, Params, Reader, Writer};
-use super::openapi::Failures;
+use super::extract::{KeyedBody, OfImage, Params, Reader, Writer};
+use super::openapi::{Failures, IdempotencyKey};
 use super::vms::cursor;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::ops;
+use crate::ops::once::once;
+use crate::store::keyed::Claim;
 
 const LIST_DEFAULT: u64 = 100;
 const LIST_MAX: u64 = 1000;
@@ -22,13 +25,15 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 
 /// Imports an image from a registry. Answers when manifest and config were verified; the layers follow.
 #[utoipa::path(post, path = "/v1/image/import", operation_id = "importImage", tag = "images",
-    security(("apiKey" = [])), request_body = ImportImage, responses((status = 201, body = ImportedImage), Failures))]
+    security(("apiKey" = [])), params(IdempotencyKey), request_body = ImportImage, responses((status = 201, body = ImportedImage), Failures))]
 async fn import(
     State(app): State<Shared>,
     Writer(caller): Writer,
-    Body(request): Body<ImportImage>,
-) -> Result<(http::StatusCode, Json<ImportedImage>), ApiError> {
-    Ok((http::StatusCode::CREATED, Json(ops::images::import(&app, &caller, request).await?)))
+    KeyedBody(keyed, request): KeyedBody<ImportImage>,
+) -> Result<Response, ApiError> {
+    let make = async |claim: Option<&Claim>| ops::images::import(&app, &caller, request, claim).await;
+    let made = async |id: &str| Ok(ImportedImage { image_id: id.to_owned() });
+    once(&app, &caller, keyed, make, made).await
 }
 
 /// An image: how far it is, or why it failed.

@@ -36,6 +36,17 @@ pub(crate) fn base() -> OpenApi {
     document
 }
 
+/// The header of every operation that makes something.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it describes what the extractor of bodies reads")]
+pub(crate) struct IdempotencyKey {
+    /// Of the caller's choice, new for each request: what is sent again with it within 24 hours is not made again, and is
+    /// answered as it was.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    idempotency_key: Option<String>,
+}
+
 /// The answer of every operation that fails.
 pub(crate) struct Failures;
 

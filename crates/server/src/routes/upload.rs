@@ -25,6 +25,7 @@ use crate::app::{App, Shared};
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::ops::builds::context::{Draft, disk};
+use crate::ops::once::{Keyed, Keying};
 use crate::places::{Place, Places};
 
 /// Bodies of builds that arrive or are read at once.
@@ -53,6 +54,8 @@ impl Default for Uploads {
 /// A whole body of a caller who may make things, not looked at yet.
 pub(crate) struct Upload {
     pub(crate) caller: Caller,
+    /// The key by which the request is known if it is sent again.
+    pub(crate) keyed: Option<Keyed>,
     spool: SpooledTempFile,
     size_bytes: usize,
     _place: Place,
@@ -69,25 +72,33 @@ impl FromRequest<Shared> for Upload {
         };
         let request = Request::from_parts(parts, body);
         let spool = tempfile::spooled_tempfile_in(limit::BODY_MAX_BYTES, app.contexts.draft_dir());
-        let arrived = tokio::time::timeout(TIMEOUT, receive(request, spool)).await;
+        let keying = extract::keying(&request)?;
+        let arrived = tokio::time::timeout(TIMEOUT, receive(request, keying, spool)).await;
         let late = |_| {
             let detail = format!("The body did not arrive within {} s.", TIMEOUT.as_secs());
             ApiError::new(ErrorCode::BodyTimeout, detail)
         };
-        let (spool, size_bytes) = arrived.map_err(late)??;
-        Ok(Self { caller, spool, size_bytes, _place: place })
+        let (spool, keyed, size_bytes) = arrived.map_err(late)??;
+        Ok(Self { caller, keyed, spool, size_bytes, _place: place })
     }
 }
 
-async fn receive(request: Request, mut spool: SpooledTempFile) -> Result<(SpooledTempFile, usize), ApiError> {
+async fn receive(
+    request: Request,
+    mut keying: Option<Keying>,
+    mut spool: SpooledTempFile,
+) -> Result<(SpooledTempFile, Option<Keyed>, usize), ApiError> {
     let mut size_bytes = 0;
     // A chunk goes to memory or to the page cache.
     extract::receive(request, limit::BUILD_BODY_MAX_BYTES, |chunk| {
         size_bytes += chunk.len();
+        if let Some(keying) = &mut keying {
+            keying.update(&chunk);
+        }
         spool.write_all(&chunk).map_err(disk)
     })
     .await?;
-    Ok((spool, size_bytes))
+    Ok((spool, keying.map(Keying::end), size_bytes))
 }
 
 impl Upload {

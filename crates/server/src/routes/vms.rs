@@ -13,13 +13,15 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, OfVm, Params, Reader, Writer};
+use super::extract::{KeyedBody, OfVm, Params, Reader, Writer};
 use super::logs::{LogParams, answer};
-use super::openapi::Failures;
+use super::openapi::{Failures, IdempotencyKey};
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::ops;
 use crate::ops::logs::Log;
+use crate::ops::once::once;
+use crate::store::keyed::Claim;
 use crate::store::page::Cursor;
 use crate::store::vms::VmFilter;
 
@@ -40,16 +42,18 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 
 /// Starts a VM. Answers when its sandbox runs; after ten seconds, or with the image still arriving, as `created`.
 #[utoipa::path(post, path = "/v1/vm/start", operation_id = "startVM", tag = "vms", security(("apiKey" = [])),
-    request_body = StartVm, responses((status = 201, body = Vm), Failures))]
+    params(IdempotencyKey), request_body = StartVm, responses((status = 201, body = Vm), Failures))]
 async fn start(
     State(app): State<Shared>,
     Writer(caller): Writer,
-    Body(request): Body<StartVm>,
-) -> Result<(StatusCode, Json<Vm>), ApiError> {
+    KeyedBody(keyed, request): KeyedBody<StartVm>,
+) -> Result<Response, ApiError> {
     // A caller who hangs up does not undo a start: it goes on, and the VM is in the list.
-    let work = async move { ops::vms::start(&app, &caller, request).await };
-    let work = tokio::spawn(work.in_current_span());
-    Ok((StatusCode::CREATED, Json(work.await.map_err(ApiError::internal)??)))
+    let work = async move {
+        let make = async |claim: Option<&Claim>| ops::vms::start(&app, &caller, request, claim).await;
+        once(&app, &caller, keyed, make, async |id: &str| ops::vms::get_made(&app, &caller, id).await).await
+    };
+    tokio::spawn(work.in_current_span()).await.map_err(ApiError::internal)?
 }
 
 /// Ends a VM: its stop signal, then a kill. Answers at the end, or after some seconds while the end goes on. Of a cached

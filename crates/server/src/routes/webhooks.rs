@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
+use axum::response::Response;
 use cakework_api::webhook::{CreateWebhook, Delivery, DeliveryList, Event, Webhook, WebhookList, WebhookSecret};
 use cakework_core::id::{EventId, WebhookId};
 use http::StatusCode;
@@ -9,12 +10,14 @@ use http::request::Parts;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, Params, Reader, Writer};
-use super::openapi::Failures;
+use super::extract::{KeyedBody, Params, Reader, Writer};
+use super::openapi::{Failures, IdempotencyKey};
 use super::vms::cursor;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::ops;
+use crate::ops::once::once;
+use crate::store::keyed::Claim;
 
 const LIST_DEFAULT: u64 = 100;
 const LIST_MAX: u64 = 1000;
@@ -66,13 +69,16 @@ impl FromRequestParts<Shared> for OfDelivery {
 
 /// Makes an endpoint. Its `secret` is shown this once.
 #[utoipa::path(post, path = "/v1/webhook", operation_id = "createWebhook", tag = "webhooks", security(("apiKey" = [])),
-    request_body = CreateWebhook, responses((status = 201, body = WebhookSecret), Failures))]
+    params(IdempotencyKey), request_body = CreateWebhook, responses((status = 201, body = WebhookSecret), Failures))]
 async fn create(
     State(app): State<Shared>,
     Writer(caller): Writer,
-    Body(request): Body<CreateWebhook>,
-) -> Result<(StatusCode, Json<WebhookSecret>), ApiError> {
-    Ok((StatusCode::CREATED, Json(ops::webhooks::create(&app, &caller, request).await?)))
+    KeyedBody(keyed, request): KeyedBody<CreateWebhook>,
+) -> Result<Response, ApiError> {
+    let make = async |claim: Option<&Claim>| ops::webhooks::create(&app, &caller, request, claim).await;
+    let made =
+        async |id: &str| ops::webhooks::made(&app, &caller, &id.parse().map_err(|_| ops::webhooks::unknown(id))?).await;
+    once(&app, &caller, keyed, make, made).await
 }
 
 /// All endpoints, the newest first.

@@ -8,6 +8,7 @@ use cakework_wire::build::{BuildPhase, BuildProblem};
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, QueryBuilder, Sqlite};
 
+use super::keyed::{self, Claim};
 use super::page::{Cursor, Page};
 use super::{Store, StoreError, bad_row, column, number};
 
@@ -267,6 +268,7 @@ impl Store {
         &self,
         build: &NewBuild,
         limits: QueueLimits,
+        claim: Option<&Claim>,
     ) -> Result<Result<(), QueueRefusal>, StoreError> {
         let mut transaction = self.begin().await?;
         let (queued, own): (i64, i64) = sqlx::query_as(
@@ -317,6 +319,7 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
+        keyed::claim(&mut transaction, claim, build.id.as_str()).await?;
         transaction.commit().await?;
         Ok(Ok(()))
     }

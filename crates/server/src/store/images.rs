@@ -4,6 +4,7 @@ use cakework_core::id::{AccountId, ImageId};
 use cakework_wire::host::{AgentProblem, ProblemCode};
 use sqlx::{FromRow, QueryBuilder, Sqlite};
 
+use super::keyed::{self, Claim};
 use super::page::{Cursor, Page};
 use super::{Store, StoreError, bad_row, column, number};
 
@@ -94,7 +95,12 @@ impl TryFrom<Row> for Image {
 
 impl Store {
     /// Adds an image if the account may have one more; answers whether it did.
-    pub(crate) async fn insert_image(&self, image: &Image, most: u64) -> Result<bool, StoreError> {
+    pub(crate) async fn insert_image(
+        &self,
+        image: &Image,
+        most: u64,
+        claim: Option<&Claim>,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM images WHERE account_id = $1")
             .bind(image.account.as_str())
@@ -120,6 +126,7 @@ impl Store {
         .bind(column(image.created_ms))
         .execute(&mut *transaction)
         .await?;
+        keyed::claim(&mut transaction, claim, image.id.as_str()).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -13,6 +13,7 @@ pub(crate) mod deliveries;
 pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod images;
+pub(crate) mod keyed;
 pub(crate) mod keys;
 pub(crate) mod page;
 pub(crate) mod registries;
@@ -38,6 +39,9 @@ pub(crate) enum StoreError {
     /// The database has no room.
     #[error("the database's disk is full")]
     Full(#[source] sqlx::Error),
+    /// Another request with the same idempotency key made something meanwhile.
+    #[error("a request with this key has made something")]
+    Repeated,
     /// The database failed.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),

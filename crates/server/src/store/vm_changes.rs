@@ -14,7 +14,7 @@ use sqlx::{Sqlite, Transaction};
 
 use super::build_changes::lose_builds;
 use super::vms::{Row, Vm, columns};
-use super::{Store, StoreError, column, events};
+use super::{Store, StoreError, column, events, keyed};
 
 /// Time that a host has beyond the grace time to end a VM before it is asked to end it at once.
 const STOP_MARGIN_MS: u64 = 15_000;
@@ -177,14 +177,20 @@ impl Store {
 
     /// Removes a VM that no host took and that nobody was told of.
     pub(crate) async fn forget(&self, id: &VmId) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
         let done = sqlx::query(
             "DELETE FROM vms WHERE id = $1 AND incarnation IS NULL \
              AND (state = 'created' OR (state = 'stopped' AND kind = 'cached'))",
         )
         .bind(id.as_str())
-        .execute(&self.writer)
+        .execute(&mut *transaction)
         .await?;
-        Ok(done.rows_affected() == 1)
+        let is_done = done.rows_affected() == 1;
+        if is_done {
+            keyed::unclaim(&mut transaction, id.as_str()).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_done)
     }
 
     /// Moves a host from one life to the next: what was confirmed in the old one is over, in the same transaction.

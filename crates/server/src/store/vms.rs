@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use sqlx::{FromRow, QueryBuilder, Sqlite};
 
 use super::cached::CachedVm;
+use super::keyed::{self, Claim};
 use super::page::{Cursor, Page};
 use super::{Store, StoreError, bad_row, column, number};
 use crate::config::AccountLimits;
@@ -327,7 +328,12 @@ impl Store {
 
     /// Adds a VM if the account may have it. `Ok(Err(..))` names the limit that is in the way; both are decided in
     /// one transaction, so that two requests can't take the last place.
-    pub(crate) async fn insert_vm(&self, vm: &NewVm, limits: &AccountLimits) -> Result<Result<(), String>, StoreError> {
+    pub(crate) async fn insert_vm(
+        &self,
+        vm: &NewVm,
+        limits: &AccountLimits,
+        claim: Option<&Claim>,
+    ) -> Result<Result<(), String>, StoreError> {
         let mut transaction = self.begin().await?;
         let (vms, cpu, memory_mib, volume_gb): (i64, i64, i64, i64) = sqlx::query_as(
             "SELECT COUNT(*), COALESCE(SUM(cpu), 0), COALESCE(SUM(memory_mib), 0), COALESCE(SUM(volume_gb), 0) \
@@ -391,6 +397,7 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
+        keyed::claim(&mut transaction, claim, vm.id.as_str()).await?;
         transaction.commit().await?;
         Ok(Ok(()))
     }

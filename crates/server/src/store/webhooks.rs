@@ -5,6 +5,7 @@ use cakework_core::id::{AccountId, WebhookId};
 use cakework_core::webhook::{EventKind, Failing};
 use sqlx::{FromRow, Sqlite, Transaction};
 
+use super::keyed::{self, Claim};
 use super::{Store, StoreError, bad_row, column, number};
 
 /// An endpoint on record.
@@ -93,7 +94,12 @@ impl TryFrom<Row> for Webhook {
 
 impl Store {
     /// Adds an endpoint if the account may have one more; answers whether it did.
-    pub(crate) async fn insert_webhook(&self, webhook: &Webhook, most: u64) -> Result<bool, StoreError> {
+    pub(crate) async fn insert_webhook(
+        &self,
+        webhook: &Webhook,
+        most: u64,
+        claim: Option<&Claim>,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM webhooks WHERE account_id = $1")
             .bind(webhook.account.as_str())
@@ -117,6 +123,7 @@ impl Store {
         .bind(column(webhook.created_ms))
         .execute(&mut *transaction)
         .await?;
+        keyed::claim(&mut transaction, claim, webhook.id.as_str()).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -14,6 +14,7 @@ mod follow;
 mod images;
 mod keys;
 mod metrics;
+mod once;
 mod openapi;
 mod reconcile;
 mod registries;
@@ -194,7 +195,7 @@ impl TestApp {
             updated_ms: now_ms,
         };
         change(&mut image);
-        assert!(self.app.store.insert_image(&image, u64::MAX).await.unwrap());
+        assert!(self.app.store.insert_image(&image, u64::MAX, None).await.unwrap());
         image.id
     }
 
@@ -209,11 +210,7 @@ impl TestApp {
             Some(Value::String(text)) => Body::from(text),
             Some(json) => Body::from(json.to_string()),
         };
-        let response = routes::router(Arc::clone(&self.app)).oneshot(request.body(body).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
-        Answer { status: parts.status, headers: parts.headers, body }
+        read(routes::router(Arc::clone(&self.app)).oneshot(request.body(body).unwrap()).await.unwrap()).await
     }
 
     async fn get(&self, path: &str, key: &str) -> Answer {
@@ -223,6 +220,14 @@ impl TestApp {
     async fn post(&self, path: &str, key: &str, body: Value) -> Answer {
         self.send(Method::POST, path, Some(key), Some(body)).await
     }
+}
+
+/// Reads an answer to its end.
+async fn read(response: axum::response::Response) -> Answer {
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
+    Answer { status: parts.status, headers: parts.headers, body }
 }
 
 /// Stands in for the reader of Dockerfiles, which has tests of its own: a line `FROM x` needs x, a line `WRONG` is.

@@ -372,7 +372,7 @@ async fn what_is_not_public_is_not_reached_by_name_either() {
         hook.secret = closed.app.sealer.seal(&crate::reconcile::webhooks::secret_place(&hook.id), b"key");
         hook
     };
-    assert!(closed.app.store.insert_webhook(&hook, 20).await.unwrap());
+    assert!(closed.app.store.insert_webhook(&hook, 20, None).await.unwrap());
     ping(&closed, &key, hook.id.as_str()).await;
     deliver(&closed, now_ms()).await;
     assert_eq!(log(&closed, &key, hook.id.as_str()).await[0]["error"], "the address is not public");

@@ -25,6 +25,7 @@ use crate::error::ApiError;
 use crate::reconcile::{build_secrets_place, build_token_place};
 use crate::store::build_changes::BuildFacts;
 use crate::store::builds::{Build, BuildFilter, BuildSpec, NewBuild, QueueLimits, QueueRefusal, Source};
+use crate::store::keyed::Claim;
 
 /// Takes on a build from files that were read already.
 pub(crate) async fn from_files(
@@ -32,6 +33,7 @@ pub(crate) async fn from_files(
     caller: &Caller,
     request: BuildImageFromFiles,
     draft: Draft,
+    claim: Option<&Claim>,
 ) -> Result<ApiBuild, ApiError> {
     let asked = request::of_files(caller, request)?;
     let id = BuildId::mint(&mut rand::rng());
@@ -39,7 +41,7 @@ pub(crate) async fn from_files(
     let written = tokio::task::spawn_blocking(move || draft.write(&path)).await.map_err(ApiError::internal)?;
     let written = written.map_err(disk)?;
     let source = Source::Files { digest: written.digest, size_bytes: written.size_bytes };
-    let taken_on = take_on(app, caller, id.clone(), asked, source, None).await;
+    let taken_on = take_on(app, caller, id.clone(), asked, source, None, claim).await;
     if taken_on.is_err() {
         app.contexts.remove(&id).await;
     }
@@ -51,12 +53,13 @@ pub(crate) async fn from_github(
     app: &App,
     caller: &Caller,
     request: BuildImageFromGithub,
+    claim: Option<&Claim>,
 ) -> Result<ApiBuild, ApiError> {
     let (asked, repository) = request::of_github(caller, request)?;
     let Repository { repository, reference, path, token } = repository;
     let source = Source::Git { repository, reference, path, private: token.is_some() };
     let id = BuildId::mint(&mut rand::rng());
-    take_on(app, caller, id, asked, source, token).await
+    take_on(app, caller, id, asked, source, token, claim).await
 }
 
 async fn take_on(
@@ -66,6 +69,7 @@ async fn take_on(
     asked: Asked,
     source: Source,
     token: Option<Zeroizing<String>>,
+    claim: Option<&Claim>,
 ) -> Result<ApiBuild, ApiError> {
     let now_ms = now_ms();
     let hidden = Zeroizing::new(serde_json::to_vec(&asked.hidden).expect("maps of strings are plain data"));
@@ -83,7 +87,7 @@ async fn take_on(
     };
     let (builds, limits) = (&app.config.builds, &app.config.limits);
     let most = QueueLimits { queued: builds.queued, queued_of_account: limits.queued_builds, images: limits.images };
-    if let Err(refusal) = app.store.insert_build(&new, most).await? {
+    if let Err(refusal) = app.store.insert_build(&new, most, claim).await? {
         return Err(refused(refusal, most));
     }
     tracing::info!(build = %new.id, "build");
@@ -126,6 +130,11 @@ fn refused(refusal: QueueRefusal, most: QueueLimits) -> ApiError {
 /// One build.
 pub(crate) async fn get(app: &App, caller: &Caller, id: &BuildId) -> Result<ApiBuild, ApiError> {
     Ok(view(find(app, caller, id).await?))
+}
+
+/// One build, by the text of its id.
+pub(crate) async fn get_made(app: &App, caller: &Caller, id: &str) -> Result<ApiBuild, ApiError> {
+    get(app, caller, &id.parse().map_err(|_| unknown(id))?).await
 }
 
 /// A page of builds.

@@ -19,11 +19,17 @@ use crate::error::ApiError;
 use crate::host::HostError;
 use crate::reconcile::idle;
 use crate::store::cached::CachedVm;
+use crate::store::keyed::Claim;
 use crate::store::vm_changes::Facts;
 use crate::store::vms::{NewVm, Vm};
 
 /// Caches a VM: it stands still, and its host makes it ready.
-pub(crate) async fn cache(app: &App, caller: &Caller, request: CacheVm) -> Result<ApiVm, ApiError> {
+pub(crate) async fn cache(
+    app: &App,
+    caller: &Caller,
+    request: CacheVm,
+    claim: Option<&Claim>,
+) -> Result<ApiVm, ApiError> {
     let end = Instant::now() + app.start_wait;
     let idle_max = limit::IDLE_TIMEOUT_MAX_SECS;
     let idle = request.idle_timeout_seconds;
@@ -35,7 +41,7 @@ pub(crate) async fn cache(app: &App, caller: &Caller, request: CacheVm) -> Resul
         sleep: None,
     };
     let new = NewVm { cached: Some(cached), ..describe(app, caller, one_run(request)?, Ahead::Unasked).await? };
-    make(app, &new, end).await?;
+    make(app, &new, end, claim).await?;
     view_of(app, &new.id).await
 }
 

@@ -1,7 +1,7 @@
 # The one list of developer commands. Each runs from a clean clone; those that need root say so.
 .DEFAULT_GOAL := help
 SHELL := bash
-.PHONY: help build test lint fmt bench differential demo demo-stop setup deny
+.PHONY: help build package debian test lint fmt bench differential demo demo-stop setup deny
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -14,6 +14,12 @@ build: ## one static release binary: target/release/cakework
 
 test: ## all tests, with real sandboxes, networks and registries (root)
 	@bash scripts/test.sh $(TESTS)
+
+package: ## the Debian package and the tar archive: target/package
+	@bash scripts/package.sh
+
+debian: package ## install the package in an emulated Debian 12 with cgroup v2, and do the main job there (root)
+	@bash scripts/build.sh --fixture && bash scripts/debian.sh
 
 differential: ## build many Dockerfiles here and with buildah, compare, write the table (root)
 	@bash scripts/differential.sh

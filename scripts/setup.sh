@@ -114,7 +114,7 @@ if [ -n "$tests" ]; then
     want skopeo "the other side of image tests and of the import benchmark"
     want umoci "the same"
     want busybox-static "a small image"
-    want mmdebstrap "brings Debian 13's buildah, which builds the same Dockerfiles as this project"
+    want mmdebstrap "Debian 13's buildah, which builds the same Dockerfiles as this project, and another Debian to be a host"
     want socat "listeners and probes of the network tests"
     want iputils-ping "ICMP probes"
     want python3 "servers and clients of the network tests"
@@ -125,9 +125,16 @@ if [ -n "$bench" ]; then
     want runc "a runtime for it that isolates nothing: crun refuses hybrid control groups"
 fi
 
+# A machine of another kind to be a host. Its parts are of one version, also where one of them is of backports already.
+qemu=''
+if [ -n "$tests" ] && ! command -v qemu-system-x86_64 >/dev/null; then
+    say "  installing qemu-system-x86: a Debian machine with systemd and cgroup v2, in which the package is tested"
+    qemu=1
+fi
+
 fresh_lists() { find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mtime -1 2>/dev/null | grep -q .; }
 
-if [ ${#missing[@]} -gt 0 ] || { [ -n "$demo" ] && ! fresh_lists; }; then
+if [ ${#missing[@]} -gt 0 ] || [ -n "$qemu" ] || { [ -n "$demo" ] && ! fresh_lists; }; then
     # The demo's image is made of packages too: stale lists name some that are gone.
     [ -n "${CAKEWORK_OFFLINE:-}" ] || update
 fi
@@ -138,6 +145,12 @@ if [ ${#missing[@]} -gt 0 ]; then
         # Tests and demo start their own; Debian's package starts another on port 5000.
         systemctl disable --now docker-registry >/dev/null 2>&1 || true
     fi
+fi
+
+if [ -n "$qemu" ]; then
+    from=()
+    case $(dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null) in *~bpo*) from=(-t "$codename-backports") ;; esac
+    apt_get install --no-install-recommends "${from[@]}" qemu-system-x86 >/dev/null
 fi
 
 if ! good_runsc; then

@@ -220,9 +220,12 @@ pub struct Purge {
     /// The configuration file that the server ran with [default: /etc/cakework/config.toml, where it exists]
     #[arg(long, env = "CAKEWORK_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The data directory of the instance
-    #[arg(long, value_name = "DIR", required = true)]
-    pub data_dir: PathBuf,
+    /// The data directory of the instance; only with --keep-data it may be the configuration's
+    #[arg(long, value_name = "DIR", required_unless_present = "keep_data")]
+    pub data_dir: Option<PathBuf>,
+    /// End what runs and remove what the host holds, and keep the data
+    #[arg(long)]
+    pub keep_data: bool,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,

@@ -24,7 +24,7 @@ const AGENT_WAIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// A server that runs; something that could not be removed.
 pub fn run(options: &Purge) -> anyhow::Result<ExitCode> {
-    let overrides = Overrides { config: options.config.clone(), data_dir: Some(options.data_dir.clone()) };
+    let overrides = Overrides { config: options.config.clone(), data_dir: options.data_dir.clone() };
     let settings = config::load(&overrides, &Addresses::default())?;
     let dir = settings.data_dir.clone();
     if !rustix::process::geteuid().is_root() {
@@ -42,7 +42,7 @@ pub fn run(options: &Purge) -> anyhow::Result<ExitCode> {
         bail!("an agent still runs on {}", dir.display());
     };
     let before = holdings(&record, &dir)?;
-    if !options.yes && !confirmed(&dir, &before)? {
+    if !options.yes && !confirmed(&dir, &before, options.keep_data)? {
         bail!("nothing was removed");
     }
     let instance = Instance {
@@ -65,6 +65,10 @@ pub fn run(options: &Purge) -> anyhow::Result<ExitCode> {
     for thing in before {
         print_line(&format!("removed {thing}"));
     }
+    if options.keep_data {
+        print_line(&format!("kept {}", dir.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
     remove(&dir)?;
     instance::unregister(&record.instance_id)?;
     Ok(ExitCode::SUCCESS)
@@ -77,7 +81,7 @@ fn holdings(record: &Record, dir: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// A person is asked; a script has said what it wants.
-fn confirmed(dir: &Path, holdings: &[String]) -> anyhow::Result<bool> {
+fn confirmed(dir: &Path, holdings: &[String], keep_data: bool) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(true);
     }
@@ -85,7 +89,8 @@ fn confirmed(dir: &Path, holdings: &[String]) -> anyhow::Result<bool> {
     for thing in holdings {
         writeln!(out, "  {thing}")?;
     }
-    write!(out, "End all VMs of {0} and remove its data? Write `yes`: ", dir.display())?;
+    let too = if keep_data { "" } else { " and remove its data" };
+    write!(out, "End all VMs of {}{too}? Write `yes`: ", dir.display())?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")

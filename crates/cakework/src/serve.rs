@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use cakework_server::ServerConfig;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -46,7 +47,20 @@ fn serve_api(settings: &Settings, agent_socket: PathBuf) -> anyhow::Result<()> {
     std::fs::create_dir_all(&dir)
         .with_context(|| format!("{} can't be made; choose another --data-dir", dir.display()))?;
     let agent_socket = std::path::absolute(agent_socket)?;
-    role::api_in_place(config::api(settings, dir, agent_socket))
+    role::api_in_place(api(settings, dir, agent_socket))
+}
+
+/// What the api is told. Its first key goes to a person or a file, and not where log lines are kept.
+fn api(settings: &Settings, dir: PathBuf, agent_socket: PathBuf) -> ServerConfig {
+    let mut config = config::api(settings, dir, agent_socket);
+    config.print_first_key &= !stdout_is_journal();
+    config
+}
+
+/// Whether stdout is the journal's, as its environment variable says (systemd.exec(5)).
+fn stdout_is_journal() -> bool {
+    let Ok(stdout) = rustix::fs::fstat(std::io::stdout()) else { return false };
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == format!("{}:{}", stdout.st_dev, stdout.st_ino))
 }
 
 fn serve_all(settings: &Settings, logs: &logging::Options) -> anyhow::Result<()> {
@@ -65,7 +79,7 @@ fn serve_all(settings: &Settings, logs: &logging::Options) -> anyhow::Result<()>
     let roles = vec![
         role_of("agent", None, logs, config::agent(settings, &placed)),
         role_of("dns", Some(instance.dns), logs, config::dns(settings, &placed)),
-        role_of("api", Some(instance.api), logs, config::api(settings, instance.api_dir(), instance.agent_socket())),
+        role_of("api", Some(instance.api), logs, api(settings, instance.api_dir(), instance.agent_socket())),
     ];
     tracing::info!(instance = %instance.id, pool = %instance.pool, api_uid = instance.api.uid, "starting");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -105,6 +119,10 @@ async fn announce(settings: &Settings, instance: &Instance) {
         || format!("http://<label>.{}:{}", settings.base_domain, settings.edge_listen.port()),
         |url| url.replace("{hostname}", &format!("<label>.{}", settings.base_domain)),
     );
+    // A service manager that waits for it (sd_notify(3)) goes on.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "the service manager could not be told that the server is ready");
+    }
     crate::print_line(&format!("ready: API http://{}, hostnames {hostnames}, {vms}", settings.listen));
 }
 

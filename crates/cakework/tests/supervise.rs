@@ -118,6 +118,46 @@ fn a_taken_port_is_named_before_anything_starts() {
 }
 
 #[test]
+fn no_key_is_made_where_stdout_is_the_journals() {
+    let dir = open_dir();
+    let journal = support::log_in(dir.path());
+    std::fs::File::create(&journal).expect("a file");
+    let found = journal.metadata().expect("it was just made");
+    let socket = dir.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(support::LIMIT)).expect("a timeout");
+    let env = [
+        ("JOURNAL_STREAM".to_owned(), format!("{}:{}", found.dev(), found.ino())),
+        ("NOTIFY_SOCKET".to_owned(), socket.display().to_string()),
+    ];
+    let mut serve = Serve::start_with(dir, &env);
+    let mut said = [0; 64];
+    let length = manager.recv(&mut said).expect("the manager is told");
+    assert_eq!(String::from_utf8_lossy(&said[..length]).trim(), "READY=1");
+    let output = wait_for("the line that says so", || {
+        Some(serve.process().output()).filter(|output| output.contains("ready: API"))
+    });
+    assert!(!output.contains("cw_"), "{output}");
+    let made = run(&["key", "create", "--data-dir", serve.data()]);
+    assert!(stdout(&made).starts_with("cw_"), "{}", stderr(&made));
+    let list = stdout(&run(&["key", "list", "--data-dir", serve.data()]));
+    assert_eq!(list.matches("admin").count(), 1, "{list}");
+}
+
+#[test]
+fn a_purge_that_keeps_data_leaves_nothing_else() {
+    let mut serve = Serve::start();
+    let (scope, before) = (serve.scope(), serve.record());
+    serve.stop();
+    let purged = run(&["purge", "--yes", "--keep-data", "--data-dir", serve.data()]);
+    assert!(purged.status.success(), "{}", stderr(&purged));
+    assert!(Census::take(&scope).expect("a count").is_empty());
+    assert!(serve.data_dir.join("api/cakework.db").exists());
+    serve.start_again();
+    assert_eq!(serve.record(), before, "it is the same instance");
+}
+
+#[test]
 fn two_instances_share_nothing_and_a_purge_leaves_nothing() {
     let (mut one, two) = (Serve::start(), Serve::start());
     let (first, second) = (one.record(), two.record());

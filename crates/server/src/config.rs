@@ -41,7 +41,7 @@ pub struct ServerConfig {
     pub webhook_allow: Vec<IpNet>,
     /// PEM file of authorities whose receivers are trusted beside the public ones.
     pub webhook_ca_file: Option<PathBuf>,
-    /// Print the key that the first start makes: one line on stdout, `key: <key>`.
+    /// Make a key at the first start and print it: one line on stdout, `key: <key>`.
     pub print_first_key: bool,
 }
 

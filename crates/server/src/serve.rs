@@ -41,8 +41,8 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    if let Some(key) = keys::first_key(&store).await?
-        && config.print_first_key
+    if config.print_first_key
+        && let Some(key) = keys::first_key(&store).await?
     {
         writeln!(std::io::stdout(), "key: {key}").context("the first key can't be printed")?;
     }

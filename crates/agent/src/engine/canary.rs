@@ -18,7 +18,7 @@ use crate::sys::file::{self, Survives};
 use crate::vm::{self, Begin, VmDir};
 
 /// How long the canary may take: a platform that does not work here hangs without a word.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(15);
 const MEMORY_MIB: u32 = 256;
 const NAME: &str = "canary";
 const KILL_POLL: Duration = Duration::from_millis(5);

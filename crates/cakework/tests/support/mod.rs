@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_cakework");
-const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// The program with arguments, in an environment that says nothing about Cakework.
 pub fn cakework(args: &[&str]) -> Command {
@@ -93,10 +93,15 @@ impl Serve {
 
     /// The same below a directory.
     pub fn start_in(dir: TempDir) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn start_with(dir: TempDir, env: &[(String, String)]) -> Self {
         need_root();
         let address = || format!("127.0.0.1:{}", free_port().expect("a port"));
         let (data_dir, listen, edge) = (dir.path().join("data"), address(), address());
-        let process = launch(&data_dir, &listen, &edge, dir.path());
+        let process = launch(&data_dir, &listen, &edge, dir.path(), env);
         let serve = Self { data_dir, listen, edge, process, dir };
         serve.wait_for_roles();
         serve
@@ -104,7 +109,7 @@ impl Serve {
 
     /// Starts it again after its end, on the same directory and ports.
     pub fn start_again(&mut self) {
-        self.process = launch(&self.data_dir, &self.listen, &self.edge, self.dir.path());
+        self.process = launch(&self.data_dir, &self.listen, &self.edge, self.dir.path(), &[]);
         self.wait_for_roles();
     }
 
@@ -178,10 +183,15 @@ impl Drop for Serve {
     }
 }
 
-fn launch(data_dir: &Path, listen: &str, edge: &str, dir: &Path) -> Process {
+fn launch(data_dir: &Path, listen: &str, edge: &str, dir: &Path, env: &[(String, String)]) -> Process {
     let data_dir = data_dir.display().to_string();
     let args = ["serve", "--data-dir", &data_dir, "--listen", listen, "--edge-listen", edge].map(str::to_owned);
-    Process::start(Path::new(PROGRAM), &args, &dir.join("serve.log")).expect("a process")
+    Process::start_with_env(Path::new(PROGRAM), &args, env, &log_in(dir)).expect("a process")
+}
+
+/// Where the server's words go, of a directory that it is started in.
+pub fn log_in(dir: &Path) -> PathBuf {
+    dir.join("serve.log")
 }
 
 /// Ends a process that a test's own server started.

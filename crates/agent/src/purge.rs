@@ -11,6 +11,7 @@ use crate::net::Network;
 use crate::sys::cgroup::{Cgroups, MONITORS};
 use crate::sys::{mounts, process};
 
+/// Longest time that killed processes take to go.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 const KILL_POLL: Duration = Duration::from_millis(10);
 

@@ -61,6 +61,12 @@ pub enum Command {
     /// Work on the configuration file
     #[command(subcommand)]
     Config(Config),
+    /// Save records, keys, secrets and images to one file, also while the server runs
+    Backup(Backup),
+    /// Make a data directory from a backup
+    Restore(Restore),
+    /// Replace the key that secrets in the database are sealed with; the server must not run
+    RotateKey(RotateKey),
     /// End everything that a data directory's instance holds on this host, and remove its data
     Purge(Purge),
     /// The host's root part; `serve` starts it.
@@ -212,6 +218,37 @@ pub struct ConfigCheck {
     pub overrides: Overrides,
     #[command(flatten)]
     pub addresses: Addresses,
+}
+
+/// `cakework backup`
+#[derive(Debug, Args)]
+pub struct Backup {
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Leave out images: they have to be imported and built again
+    #[arg(long)]
+    pub without_images: bool,
+    /// The new file; `-` is stdout. It holds every secret: keep it as you keep those
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// `cakework rotate-key`
+#[derive(Debug, Args)]
+pub struct RotateKey {
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// `cakework restore`
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The data directory to be made: absent, or empty
+    #[arg(long, value_name = "DIR", required = true)]
+    pub data_dir: PathBuf,
+    /// The backup; `-` is stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `cakework purge`

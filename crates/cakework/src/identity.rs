@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 const FIRST: u32 = 61_184;
 const LAST: u32 = 65_519;
+/// Bytes of the host's user database that are read.
 const DATABASE_MAX_BYTES: u64 = 4 << 20;
 
 /// The user and group of a child.

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use cakework_core::id::InstanceId;
 
+/// Levels of control groups that are looked through.
 const CGROUP_DEPTH_MAX: usize = 4;
 
 /// Network namespaces, interfaces, firewall tables and cgroups of the instance, in words.

@@ -46,21 +46,36 @@ pub fn run(command: Key) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Replaces the sealing key.
+///
+/// # Errors
+/// While a server runs; a value that does not open.
+pub fn rotate(overrides: &Overrides) -> anyhow::Result<ExitCode> {
+    let settings = config::load(overrides, &Addresses::default())?;
+    let dir = instance::api_dir(&settings.data_dir);
+    become_owner(&settings.data_dir, &dir, false, settings.network.pool)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let count = runtime.block_on(cakework_server::rotate_sealing_key(&dir))?;
+    print_line(&format!("{count} secrets are sealed with the new key; backups of before hold the old one"));
+    Ok(ExitCode::SUCCESS)
+}
+
 fn execute(overrides: &Overrides, command: KeyCommand) -> anyhow::Result<KeyAnswer> {
     let settings = config::load(overrides, &Addresses::default())?;
     let dir = instance::api_dir(&settings.data_dir);
-    become_owner(&settings.data_dir, &dir, &command, settings.network.pool)?;
+    let may_make = matches!(command, KeyCommand::Create { .. });
+    become_owner(&settings.data_dir, &dir, may_make, settings.network.pool)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(keys::execute(&dir, command))?)
 }
 
 /// Root becomes the api's user, as the api does, so that the api can read what is made here.
-fn become_owner(data_dir: &Path, dir: &Path, command: &KeyCommand, pool: Option<ipnet::Ipv4Net>) -> anyhow::Result<()> {
+fn become_owner(data_dir: &Path, dir: &Path, may_make: bool, pool: Option<ipnet::Ipv4Net>) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     if !dir.exists() {
-        if !matches!(command, KeyCommand::Create { .. }) {
+        if !may_make {
             bail!("{} has no server's data; name its directory with --data-dir", data_dir.display());
         }
         instance::prepare(data_dir, pool)?;

@@ -3,6 +3,7 @@
 //! Invariant: the roles `monitor`, `guest` and `unpack` are dispatched before anything is set up, because a monitor lives
 //! beside each VM with 1 MiB of its own memory, a guest runs in a VM, and an unpacker confines itself before it reads a byte.
 
+mod backup;
 mod cli;
 mod config;
 mod doctor;
@@ -65,6 +66,9 @@ fn run_command(cli: Cli) -> ExitCode {
         Command::Doctor(options) => doctor::run(&options),
         Command::Key(command) => keys::run(command),
         Command::Config(cli::Config::Check(options)) => config::check(&options.overrides, &options.addresses),
+        Command::Backup(options) => backup::save(&options),
+        Command::Restore(options) => backup::restore(&options),
+        Command::RotateKey(options) => keys::rotate(&options.overrides),
         Command::Purge(options) => purge::run(&options),
     };
     match done {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::Identity;
 use crate::{instance, logging, privilege};
 
+/// Bytes of what a role is told at its start.
 const TOLD_MAX_BYTES: u64 = 1 << 20;
 /// Time for an agent whose supervisor was killed to be gone.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(10);

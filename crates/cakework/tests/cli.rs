@@ -15,6 +15,8 @@ fn help_reads_well() {
         ("key", &["key", "--help"]),
         ("key-create", &["key", "create", "--help"]),
         ("purge", &["purge", "--help"]),
+        ("backup", &["backup", "--help"]),
+        ("restore", &["restore", "--help"]),
     ] {
         let output = run(args);
         assert!(output.status.success());

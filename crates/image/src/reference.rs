@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::problem::problem;
 
 const DEFAULT_HOST: &str = "docker.io";
+/// Bytes of a reference, of its registry's name, its repository and its tag.
 const REFERENCE_MAX_BYTES: usize = 512;
 const HOST_MAX_BYTES: usize = 253;
 const REPOSITORY_MAX_BYTES: usize = 255;

@@ -18,9 +18,11 @@ mod ops;
 mod places;
 mod rates;
 mod reconcile;
+mod rotation;
 mod routes;
 mod seal;
 mod serve;
+pub mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ mod turns;
 
 pub use config::{AccountLimits, BuildRules, RequestRates, ServerConfig};
 pub use host::waiting;
+pub use rotation::rotate_sealing_key;
 pub use serve::run;
 
 /// The OpenAPI document of this build.

@@ -18,7 +18,7 @@ use crate::config::ServerConfig;
 use crate::ops::cached::run::Wakes;
 use crate::seal::Sealer;
 use crate::store::Store;
-use crate::{keys, metrics, reconcile, routes};
+use crate::{keys, metrics, reconcile, routes, snapshot};
 
 /// Time that a start call waits for its VM to run: well inside the 60 s after which clients give up.
 const START_WAIT: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
             server.await.context("the metrics stopped")
         });
     }
-    let (token, router) = (shutdown.clone(), keys::admin::router(store.clone()).merge(metrics));
+    let (token, router) = (shutdown.clone(), keys::admin::router(store.clone(), app.config.dir.clone()).merge(metrics));
     serving.spawn(async move {
         let server = axum::serve(admin_listener, router).with_graceful_shutdown(token.cancelled_owned());
         server.await.context("the admin socket stopped")
@@ -118,7 +118,14 @@ fn prepare(dir: &Path) -> anyhow::Result<(Sealer, std::fs::File)> {
     let mode = std::fs::metadata(dir)?.permissions().mode();
     anyhow::ensure!(mode & 0o022 == 0, "{} is writable for others: chmod 700 it", dir.display());
     let lock = keys::serve_lock(dir)?;
-    Ok((Sealer::open(dir)?, lock))
+    snapshot::sweep(dir)?;
+    let sealer = Sealer::open(dir)?;
+    if sealer.is_turning() {
+        tracing::warn!(
+            "a rotation of the sealing key was cut off: stop the server and run `cakework rotate-key` again"
+        );
+    }
+    Ok((sealer, lock))
 }
 
 /// The same port of `::1` where the API listens on 127.0.0.1: `localhost` leads to either, and some clients try only the

@@ -16,6 +16,7 @@ use serde::de::IgnoredAny;
 
 use super::plan::Control;
 
+/// Bytes of a sandbox's answer.
 const ANSWER_MAX_BYTES: usize = 4096;
 
 /// A question that waits for its answer.

@@ -7,6 +7,7 @@ use nix::unistd::{Uid, setfsuid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::TcpSocket;
 
+/// Longest wait for a port to accept.
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// Whether a connection to `address` is accepted; it is made as the user `uid` and closed at once.

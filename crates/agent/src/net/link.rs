@@ -18,6 +18,7 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBu
 use super::NetError;
 use super::name::{GUEST, GUEST_MAC, HOST_ADDRESS, HOST_MAC};
 
+/// Longest time of one question to the kernel's network.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LOOPBACK_INDEX: u32 = 1;
 

@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use super::NetError;
 
+/// Longest time of one run of `nft`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What of `nft`'s complaint is kept.
 const COMPLAINT_MAX_BYTES: usize = 2048;

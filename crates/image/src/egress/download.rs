@@ -16,6 +16,7 @@ use crate::problem::{self, internal, problem, too_large};
 use crate::registry;
 use crate::unpack::fault::shown;
 
+/// Longest time of a connection's making.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence of a server, before and within an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{CONTENT_DISPOSITION, HeaderMap};
 
+/// Bytes of a file's name.
 const NAME_MAX_BYTES: usize = 255;
 
 /// The name that the server gives a file, or its URL's last part.

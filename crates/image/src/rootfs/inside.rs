@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::RootfsError;
 use super::disk::host;
 
+/// Bytes of a path.
 const PATH_MAX_BYTES: usize = 4095;
 /// The kernel answers `EAGAIN` when something was renamed while it resolved `..`.
 const RESOLVE_ATTEMPTS_MAX: u32 = 32;

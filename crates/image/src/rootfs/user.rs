@@ -6,8 +6,11 @@ use std::path::Path;
 use super::RootfsError;
 use super::inside::{read_file, unusable};
 
+/// Bytes of `/etc/passwd` or `/etc/group` that are read.
 const FILE_MAX_BYTES: u64 = 1 << 20;
+/// Bytes of a user's name that a message shows.
 const NAME_SHOWN_MAX_BYTES: usize = 64;
+/// Bytes of a home directory's path.
 const HOME_MAX_BYTES: usize = 4095;
 /// More groups than any image gives one user; the kernel itself takes 65,536.
 const GROUPS_MAX: usize = 1024;

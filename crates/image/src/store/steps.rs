@@ -20,7 +20,9 @@ use super::{ImageStore, StoredLayer, disk};
 use crate::digest::Digest;
 use crate::problem::{self, internal};
 
+/// Bytes of a cached step's record.
 const RECORD_MAX_BYTES: u64 = 4096;
+/// Bytes of a scope's name.
 const SCOPE_MAX_BYTES: usize = 64;
 
 /// What a cached step left.

@@ -1,7 +1,8 @@
-//! The admin socket: `POST /keys` with a [`KeyCommand`], for whoever may open the socket's file (mode 0600).
+//! The admin socket: `POST /keys` with a [`KeyCommand`] and `POST /snapshot`, for whoever may open the socket's file (mode
+//! 0600).
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,13 +11,16 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use http::StatusCode;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use super::{KeyAnswer, KeyCommand, KeyError, carry_out};
+use crate::snapshot;
 use crate::store::Store;
 
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Longest time of a call: the copy of a large database takes some time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 const SOCKET: &str = "admin.sock";
 
 /// A failure on the socket.
@@ -40,17 +44,25 @@ pub(crate) fn listen(dir: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// The socket's routes.
-pub(crate) fn router(store: Store) -> Router {
-    Router::new().route("/keys", post(keys)).with_state(store)
+pub(crate) fn router(store: Store, dir: PathBuf) -> Router {
+    Router::new().route("/keys", post(keys)).route("/snapshot", post(copy)).with_state((store, dir))
 }
 
-async fn keys(State(store): State<Store>, Json(command): Json<KeyCommand>) -> Response {
-    let (status, kind, message) = match carry_out(&store, command).await {
+async fn keys(State((store, _)): State<(Store, PathBuf)>, Json(command): Json<KeyCommand>) -> Response {
+    answer(carry_out(&store, command).await)
+}
+
+async fn copy(State((store, dir)): State<(Store, PathBuf)>) -> Response {
+    answer(snapshot::take(&store, &dir).await)
+}
+
+fn answer(done: Result<impl Serialize, KeyError>) -> Response {
+    let (status, kind, message) = match done {
         Ok(answer) => return Json(answer).into_response(),
         Err(KeyError::Unknown(noun)) => (StatusCode::NOT_FOUND, "unknown", noun.to_owned()),
         Err(KeyError::Invalid(message)) => (StatusCode::BAD_REQUEST, "invalid", message),
         Err(error @ (KeyError::Served | KeyError::Io(_))) => {
-            tracing::error!(error = ?error, "a key command failed");
+            tracing::error!(error = ?error, "a command on the admin socket failed");
             (StatusCode::INTERNAL_SERVER_ERROR, "failed", "the server's log has the cause".to_owned())
         }
     };
@@ -63,14 +75,29 @@ async fn keys(State(store): State<Store>, Json(command): Json<KeyCommand>) -> Re
 /// # Errors
 /// See [`KeyError`].
 pub async fn execute(dir: &Path, command: KeyCommand) -> Result<KeyAnswer, KeyError> {
-    let socket = dir.join(SOCKET);
-    if tokio::net::UnixStream::connect(&socket).await.is_err() {
-        return super::offline(dir, command).await;
+    match ask(dir, "/keys", &command).await {
+        Some(answer) => answer,
+        None => super::offline(dir, command).await,
     }
+}
+
+/// Calls the admin socket in `dir`; `None` where nobody listens on it.
+pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
+    dir: &Path,
+    path: &str,
+    question: &Q,
+) -> Option<Result<A, KeyError>> {
+    let socket = dir.join(SOCKET);
+    tokio::net::UnixStream::connect(&socket).await.ok()?;
+    Some(call(socket, path, question).await)
+}
+
+async fn call<A: DeserializeOwned>(socket: PathBuf, path: &str, question: &impl Serialize) -> Result<A, KeyError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().unix_socket(socket).no_proxy().timeout(CALL_TIMEOUT).build();
     let client = client.context("the admin socket's client can't be made")?;
-    let response = client.post("http://admin/keys").json(&command).send().await.context("the admin socket")?;
+    let response =
+        client.post(format!("http://admin{path}")).json(question).send().await.context("the admin socket")?;
     if response.status().is_success() {
         return Ok(response.json().await.context("the admin socket")?);
     }

@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 
 pub use admin::execute;
 pub use offline::offline;
+pub(crate) use offline::offline_on;
 pub(crate) use offline::serve_lock;
 
 use crate::clock::now_ms;
 use crate::store::keys::StoredKey;
 use crate::store::{Store, StoreError};
 
+/// Bytes of a key's name.
 const NAME_MAX_BYTES: usize = 128;
 
 /// What a key may do: each scope includes the ones before it.

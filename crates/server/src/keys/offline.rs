@@ -17,6 +17,14 @@ use crate::store::Store;
 /// # Errors
 /// [`KeyError::Served`] while a server runs on the directory.
 pub async fn offline(dir: &Path, command: KeyCommand) -> Result<KeyAnswer, KeyError> {
+    offline_on(dir, async |store| carry_out(&store, command).await).await
+}
+
+/// Works on the database in `dir` under the same lock, and with the same owner afterwards.
+pub(crate) async fn offline_on<T>(
+    dir: &Path,
+    work: impl AsyncFnOnce(Store) -> Result<T, KeyError>,
+) -> Result<T, KeyError> {
     let lock = lock_file(dir)?;
     match lock.try_lock() {
         Ok(()) => {}
@@ -24,7 +32,7 @@ pub async fn offline(dir: &Path, command: KeyCommand) -> Result<KeyAnswer, KeyEr
         Err(TryLockError::Error(error)) => return Err(KeyError::Io(error.into())),
     }
     let store = Store::open(dir).await?;
-    let answer = carry_out(&store, command).await;
+    let answer = work(store.clone()).await;
     store.close().await;
     give_to_owner(dir)?;
     answer

@@ -18,6 +18,7 @@ use crate::caller::Caller;
 use crate::clock::now_ms;
 use crate::error::ApiError;
 
+/// Life of a ticket.
 const LIFE_MS: u64 = 60_000;
 /// Bytes of a ticket that are looked at.
 const TICKET_MAX_BYTES: usize = 4096;

@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::reconcile::registry_place;
 use crate::store::registries::StoredRegistry;
 
+/// Bytes of a registry's user.
 const USER_MAX_BYTES: usize = 256;
 
 /// Keeps a registry's credential, in place of the one before.

@@ -23,6 +23,7 @@ use crate::host::HostError;
 use crate::store::build_changes::BuildFacts;
 use crate::store::builds::{Build, Source};
 
+/// Builds that one look takes up.
 const BATCH: u32 = 64;
 const AT_ONCE: usize = 8;
 /// Time that a claim holds. A context may take longer on its way; to put it twice does no harm.

@@ -15,7 +15,9 @@ use crate::clock::now_ms;
 use crate::ops::cached::run;
 use crate::store::vms::Vm;
 
+/// Changed VMs that one look takes up.
 const BATCH: u32 = 512;
+/// Time between two looks at changes that another process may have made.
 const POLL: Duration = Duration::from_secs(1);
 /// Time after its end that a VM's hostname still says so, instead of being unknown.
 const ENDED_SHOWN_MS: u64 = 24 * 3600 * 1000;

@@ -21,6 +21,7 @@ use crate::host::HostError;
 use crate::store::StoreError;
 use crate::store::vms::Vm;
 
+/// Time between two looks for idle VMs.
 const TICK: Duration = Duration::from_millis(500);
 /// Time until a host is asked again that said no: a part of the time that the VM has to be idle, within bounds.
 const AGAIN_PART: u32 = 4;

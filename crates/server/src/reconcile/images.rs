@@ -12,6 +12,7 @@ use crate::clock::now_ms;
 use crate::host::HostError;
 use crate::store::images::Image;
 
+/// Images that one look takes up.
 const BATCH: u32 = 64;
 /// Longest time of one call, with a margin.
 const PULL_CLAIM_MS: u64 = 4 * CLAIM_MS + 5_000;

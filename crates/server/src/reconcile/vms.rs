@@ -17,6 +17,7 @@ use crate::host::HostError;
 use crate::store::vm_changes::Facts;
 use crate::store::vms::Vm;
 
+/// VMs that one look takes up.
 const BATCH: u32 = 128;
 const AT_ONCE: usize = 16;
 /// Time after which a host that accepted an end is reminded of it.

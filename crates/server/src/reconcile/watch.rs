@@ -22,7 +22,9 @@ use crate::store::build_changes::{BuildFacts, BuiltImage};
 use crate::store::vm_changes::Taken;
 use crate::store::vms::Vm;
 
+/// For how long a host holds a question for its news open.
 const HOLD: Duration = Duration::from_secs(20);
+/// Time before a host that did not answer is asked again, doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MOST: Duration = Duration::from_secs(2);
 /// Time between two pages that only tell of arriving bytes.

@@ -23,6 +23,7 @@ use crate::ops::once::once;
 use crate::store::builds::BuildFilter;
 use crate::store::keyed::Claim;
 
+/// Builds of a page.
 const LIST_DEFAULT: u64 = 100;
 const LIST_MAX: u64 = 1000;
 

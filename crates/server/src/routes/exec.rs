@@ -36,6 +36,7 @@ use crate::ops::exec::{self, Running, Text, Wanted};
 use crate::ops::exec_ticket;
 use crate::ops::vms::find;
 
+/// Time between two signs of life of a stream of events in which nothing happens.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Time for the first message of a WebSocket.
 const HELLO: Duration = Duration::from_secs(30);

@@ -16,6 +16,7 @@ use crate::ops;
 use crate::ops::once::once;
 use crate::store::keyed::Claim;
 
+/// Images of a page.
 const LIST_DEFAULT: u64 = 100;
 const LIST_MAX: u64 = 1000;
 

@@ -18,6 +18,7 @@ use crate::error::ApiError;
 use crate::ops::follow::{self, Event, Follower, read_place};
 use crate::ops::logs::{self, Log};
 
+/// Time between two signs of life of a log that is followed and does not grow.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The header by which a client of server-sent events says where it was cut off.
 const LAST_EVENT_ID: &str = "last-event-id";

@@ -25,8 +25,10 @@ use crate::store::keyed::Claim;
 use crate::store::page::Cursor;
 use crate::store::vms::VmFilter;
 
+/// VMs of a page.
 const LIST_DEFAULT: u64 = 100;
 const LIST_MAX: u64 = 1000;
+/// `timeout` of a wait that names none.
 const WAIT_DEFAULT_SECS: u64 = 30;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {

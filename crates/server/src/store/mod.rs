@@ -17,6 +17,7 @@ pub(crate) mod keyed;
 pub(crate) mod keys;
 pub(crate) mod page;
 pub(crate) mod registries;
+mod sealed;
 pub(crate) mod stands;
 pub(crate) mod vm_changes;
 pub(crate) mod vms;
@@ -29,8 +30,11 @@ use anyhow::Context as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Sqlite, Transaction};
 
+/// Connections that read.
 const READERS: u32 = 4;
+/// Longest wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a statement failed.
@@ -124,6 +128,12 @@ impl Store {
             .await
             .context("the database can't be opened")?;
         Ok(Self { writer, readers })
+    }
+
+    /// Writes a whole copy of the database, as it is now, to a file that is not there yet.
+    pub(crate) async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        sqlx::query("VACUUM INTO $1").bind(file.display().to_string()).execute(&self.readers).await?;
+        Ok(())
     }
 
     /// Closes all connections; the write-ahead log is folded into the database.

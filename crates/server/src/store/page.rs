@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+/// Bytes of the id in a page token.
 const ID_MAX_BYTES: usize = 36;
 const VERSION: u8 = 1;
 

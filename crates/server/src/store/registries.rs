@@ -82,4 +82,11 @@ impl Store {
             .await?;
         Ok(done.rows_affected() == 1)
     }
+
+    /// As if the disk had changed a password.
+    #[cfg(test)]
+    pub(crate) async fn spoil_registry(&self, host: &str) {
+        let spoilt = sqlx::query("UPDATE registries SET password = zeroblob(64) WHERE host = $1").bind(host);
+        spoilt.execute(&self.writer).await.expect("an update");
+    }
 }

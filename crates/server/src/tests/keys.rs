@@ -54,6 +54,7 @@ async fn a_server_answers_key_commands_and_keeps_others_out() {
         listen: ([127, 0, 0, 1], 0).into(),
         edge_listen: ([127, 0, 0, 1], 0).into(),
         agent_socket: dir.path().join("agent.sock"),
+        print_first_key: true,
         ..crate::ServerConfig::default()
     };
     let api_dir = config.dir.clone();
@@ -71,11 +72,17 @@ async fn a_server_answers_key_commands_and_keeps_others_out() {
     assert!(made.secret.unwrap().starts_with("cw_"));
     let refused = keys::execute(&api_dir, create("a\nb", Scope::Write)).await;
     assert!(matches!(refused, Err(KeyError::Invalid(_))), "{refused:?}");
+    let copy = crate::snapshot::snapshot(&api_dir).await.unwrap();
+    assert!(std::fs::read(&copy).unwrap().starts_with(b"SQLite format 3"));
 
     shutdown.cancel();
     tokio::time::timeout(super::PATIENCE, server).await.expect("it drains").unwrap().unwrap();
     let listed = keys::execute(&api_dir, KeyCommand::List).await.unwrap();
     assert_eq!(listed.keys.len(), 2, "offline again, and a second start makes no second first key");
+    let other = crate::snapshot::snapshot(&api_dir).await.unwrap();
+    assert_ne!(other, copy);
+    crate::snapshot::sweep(&api_dir).unwrap();
+    assert!(!copy.exists() && !other.exists(), "what nobody took goes");
 }
 
 #[tokio::test]

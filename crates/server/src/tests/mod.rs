@@ -18,6 +18,7 @@ mod once;
 mod openapi;
 mod reconcile;
 mod registries;
+mod rotation;
 mod script;
 mod stories;
 mod vms;

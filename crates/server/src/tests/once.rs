@@ -21,7 +21,7 @@ fn hook() -> Value {
 }
 
 impl TestApp {
-    async fn post_keyed(&self, path: &str, key: &str, keys: &[&[u8]], body: &Value) -> Answer {
+    pub(super) async fn post_keyed(&self, path: &str, key: &str, keys: &[&[u8]], body: &Value) -> Answer {
         let mut request = Request::builder().method(Method::POST).uri(path).header("X-Api-Key", key);
         for once in keys {
             request = request.header("Idempotency-Key", *once);

@@ -13,7 +13,9 @@ use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::ops::validate;
 
+/// Bytes of a build's `target`.
 const TARGET_MAX_BYTES: usize = 128;
+/// Bytes of the name of a build argument or a secret.
 const NAME_MAX_BYTES: usize = 256;
 
 /// What both kinds of builds are asked for with, checked.

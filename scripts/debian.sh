@@ -11,7 +11,7 @@ set -euo pipefail
 need_root
 cd "$ROOT"
 
-LIMIT_SECS=1500
+LIMIT_SECS=1200
 suite=bookworm
 packages=systemd-sysv,udev,dbus,init-system-helpers,linux-image-cloud-amd64,initramfs-tools,zstd,nftables,iproute2,e2fsprogs,util-linux,ca-certificates,git,curl,jq,docker-registry,kmod,procps
 program=${1:-${CARGO_TARGET_DIR:-target}/release/cakework}

@@ -1,7 +1,9 @@
 //! The HTTP client of all fixtures, and free loopback ports.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A client that knows no proxy, follows no redirect and gives a call at most 60 s, the contract's own bound.
@@ -29,7 +31,14 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// A loopback port that was free a moment ago. Another process may take it first: callers try again.
+/// A loopback port that was free a moment ago, and that nobody in this process was told of before: it may be bound late.
+/// Another process may take it first: callers try again.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static TOLD: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return Ok(port);
+        }
+    }
 }

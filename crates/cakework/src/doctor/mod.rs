@@ -2,6 +2,7 @@
 //!
 //! Invariant: a row says `ok` only for what was really done or really read; what a check makes, it takes away.
 
+mod around;
 mod engine;
 mod host;
 mod row;
@@ -66,10 +67,16 @@ pub fn quick(settings: &Settings) -> Vec<Row> {
     }
     rows.push(space::disk(&settings.data_dir));
     rows.push(space::memory());
+    rows.push(around::swap());
     rows.push(waiting::row(settings));
     rows.push(host::port("port api", settings.listen, &settings.data_dir));
     rows.push(host::port("port edge", settings.edge_listen, &settings.data_dir));
     rows.push(host::forwarding());
+    if rustix::process::geteuid().is_root() {
+        rows.push(around::forward(settings));
+    }
+    rows.push(around::conntrack());
+    rows.extend(around::clock());
     rows.push(host::git());
     rows.push(reach(&settings.data_dir));
     rows

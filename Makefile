@@ -18,7 +18,7 @@ test: ## all tests, with real sandboxes, networks and registries (root)
 package: ## the Debian package and the tar archive: target/package
 	@bash scripts/package.sh
 
-debian: package ## install the package in an emulated Debian 12 with cgroup v2, and do the main job there (root)
+debian: ## install the package in an emulated Debian 12 with cgroup v2, and do the main job there (root)
 	@bash scripts/build.sh --fixture && bash scripts/debian.sh
 
 differential: ## build many Dockerfiles here and with buildah, compare, write the table (root)

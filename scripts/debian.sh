@@ -9,6 +9,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 need_root
+bash "$ROOT/scripts/setup.sh" --tests
 cd "$ROOT"
 
 LIMIT_SECS=1200

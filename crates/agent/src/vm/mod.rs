@@ -19,14 +19,16 @@ mod record;
 mod recover;
 mod registry;
 mod spares;
+mod stop_signal;
 mod unsupported;
 mod watcher;
 
 pub use dir::VmDir;
-pub use driver::{Parts, stop_signal};
+pub use driver::Parts;
 pub use exit::{Known, classify};
 pub use prepare::PIDS_MAX;
 pub use record::{Ask, Assignment, Cause};
 pub use recover::recover;
 pub use registry::Registry;
+pub use stop_signal::stop_signal;
 pub use watcher::{Begin, all as monitors, answer, exited, last_words, start as start_monitor};

@@ -119,8 +119,8 @@ fn start(program: &PathBuf, role: &Role) -> anyhow::Result<Child> {
     let (read, write) = std::io::pipe().context("no pipe")?;
     let mut command = Command::new(program);
     command.arg(role.name).stdin(Stdio::from(read)).kill_on_drop(true);
-    // Ctrl-C is for the supervisor, which tells its children in its own way.
-    command.process_group(0);
+    // Ctrl-C is for the supervisor, which tells its children in its own way; it alone speaks with a service manager.
+    command.process_group(0).env_remove("NOTIFY_SOCKET");
     if !role.speaks {
         command.stdout(Stdio::null());
     }

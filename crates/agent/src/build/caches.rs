@@ -23,6 +23,8 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::sys::{file, mounts};
 
 const IMAGE: &str = "img";
+/// The same before it is whole.
+const DRAFT: &str = "draft";
 /// Builds of one scope that use a private directory of one id at a time.
 const PRIVATE_MAX: usize = 1024;
 
@@ -117,7 +119,11 @@ impl Caches {
             let (disk, point, mib) = (self.image(scope), self.dir.join(scope), self.disk_mib);
             blocking(move || {
                 if !disk.exists() {
-                    rootfs::make_disk(&disk, mib)?;
+                    // It has its name only when it is whole: a kill in between would leave a disk that nobody can mount.
+                    let draft = disk.with_extension(DRAFT);
+                    rootfs::make_disk(&draft, mib)?;
+                    std::fs::rename(&draft, &disk)
+                        .map_err(|source| RootfsError::Host { doing: "name a cache disk".into(), source })?;
                 }
                 rootfs::mount_disk(&disk, &point)
             })
@@ -223,7 +229,10 @@ fn collect(dir: &Path, in_use: &HashSet<PathBuf>, max_bytes: u64, max_age: Durat
     let mut disks = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == IMAGE) {
+        if path.extension().is_some_and(|extension| extension == DRAFT) {
+            // Nobody makes one meanwhile: whoever left it was killed.
+            file::remove(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == IMAGE) {
             let meta = path.symlink_metadata()?;
             disks.push((meta.modified()?, meta.blocks() * 512, path));
         }
@@ -291,12 +300,14 @@ mod tests {
             file.set_modified(SystemTime::now() - Duration::from_secs(age_secs)).expect("set");
         }
         caches.used.lock().await.insert("used".into(), 1);
+        std::fs::write(dir.path().join("half.draft"), "half").expect("written");
         let left = || {
             let names = ["old", "middle", "new", "used"];
             names.into_iter().filter(|name| caches.image(name).exists()).collect::<Vec<_>>()
         };
         caches.collect(u64::MAX, Duration::from_secs(500)).await;
         assert_eq!(left(), ["middle", "new", "used"]);
+        assert!(!dir.path().join("half.draft").exists(), "what a kill left half made goes");
         caches.collect(20_000, Duration::from_secs(500)).await;
         assert_eq!(left(), ["new", "used"]);
     }

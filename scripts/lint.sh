@@ -7,6 +7,7 @@ cd "$ROOT"
 
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done
 cargo fmt --all --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check
 cargo clippy --locked --workspace --all-targets -- -D warnings
 
 if [ "${1:-}" = --deny ] && ! cargo deny --version >/dev/null 2>&1; then

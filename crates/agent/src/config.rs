@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::BuildConfig;
 use crate::build::git::GitConfig;
 use crate::cached::Caps;
-use crate::logs::LogConfig;
+use crate::logs::{LogConfig, Retention};
 use crate::net::NetConfig;
 
 /// The configuration of the agent role.
@@ -48,6 +48,9 @@ pub struct AgentConfig {
     /// The limits of each VM's log, and of each build's.
     #[serde(default)]
     pub logs: LogConfig,
+    /// How long the logs of VMs that are over are kept.
+    #[serde(default)]
+    pub ended_logs: Retention,
     /// What builds may use.
     #[serde(default)]
     pub builds: BuildConfig,

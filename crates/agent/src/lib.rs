@@ -12,6 +12,8 @@ mod capacity;
 mod config;
 pub mod engine;
 mod exec;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
 pub mod logs;
 pub mod monitor;

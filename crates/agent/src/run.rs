@@ -98,6 +98,8 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     end_stray_commands(&parts.gvisor, &registry).await;
     board.images(images.reports());
     let collecting = tokio::spawn(build::collect_for_ever(builds.clone()));
+    let keep = config.ended_logs;
+    let forgetting = tokio::spawn(vm::collect_for_ever(registry.clone(), config.dir.clone(), keep, shutdown.clone()));
     let sparing = tokio::spawn(registry.clone().keep_spares());
     let reporting = tokio::spawn(report_images(images.clone(), board.clone(), shutdown.clone()));
     let state = Arc::new(serve::State {
@@ -125,6 +127,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     registry.shutdown().await;
     images.shutdown().await;
     collecting.await.context("collecting what builds left")?;
+    forgetting.await.context("removing old logs")?;
     reporting.await.context("reporting images")?;
     sparing.await.context("making sandboxes ahead")?;
     served

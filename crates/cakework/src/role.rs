@@ -102,8 +102,10 @@ fn listen_and_obey<C: DeserializeOwned>(role: &'static str) -> anyhow::Result<C>
     Ok(told.config)
 }
 
-/// As many files as may be, and an implementation of TLS for those who ask for one.
+/// As many files as may be, no core dump, which would hold secrets, and an implementation of TLS for those who ask for one.
 fn set_up_process() -> anyhow::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).context("the limit of core dumps")?;
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("the limit of open files")?;
     // The error says that one is chosen already, which is as good.

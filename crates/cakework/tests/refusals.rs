@@ -184,3 +184,16 @@ async fn a_full_disk_is_said_and_nothing_is_half_done() {
         assert_eq!((text(&over["state"]), text(&over["exit"]["reason"])), ("destroyed", "stopped"));
     }
 }
+
+/// The API has the edge's door, whose tests try slow heads and many connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_large_is_refused_by_the_api() {
+    let server = server_with("").await;
+    for (name, value, count) in [("x-large", "x".repeat(40_000), 1), ("x-many", "1".to_owned(), 200)] {
+        let mut request = reqwest::Client::new().get(format!("{}/healthz", server.url()));
+        for _ in 0..count {
+            request = request.header(name, &value);
+        }
+        assert_eq!(request.send().await.expect("an answer").status(), 431, "{name}");
+    }
+}

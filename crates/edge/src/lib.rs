@@ -15,7 +15,10 @@
 
 mod body;
 mod config;
+pub mod door;
 mod flight;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod headers;
 mod hostname;
 mod idle;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{EdgeLimits, millis};
+use crate::door::buffer_bytes;
 use crate::flight::{Open, Waiting};
 use crate::idle::IdleStream;
 use crate::pool::{Pool, Sender};
@@ -268,7 +269,7 @@ impl Reach {
         }
         let io = TokioIo::new(IdleStream::new(stream, millis(self.limits.idle_ms), ()));
         let mut http = hyper::client::conn::http1::Builder::new();
-        http.max_buf_size(self.limits.buffer_bytes())
+        http.max_buf_size(buffer_bytes(self.limits.header_max_bytes))
             .max_header_size(self.limits.header_max_bytes)
             .max_headers(self.limits.headers_max);
         let (sender, connection) = http.handshake(io).await.map_err(|_| Failure::NotYet(Problem::VmBadResponse))?;

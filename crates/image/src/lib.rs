@@ -8,6 +8,8 @@ pub mod archive;
 pub mod config;
 mod digest;
 pub mod egress;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod manifest;
 mod pack;
 mod problem;

@@ -9,6 +9,8 @@ mod clock;
 pub mod config;
 mod contexts;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
 mod host_exec;
 mod host_files;

@@ -1,14 +1,18 @@
 //! Puts the api role together: opens the store, takes the addresses, runs the reconcilers, drains at the end.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Router;
+use cakework_edge::door::{Door, DoorLimits};
 use cakework_edge::{EdgeConfig, EdgeLimits};
+use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +28,19 @@ use crate::{keys, metrics, reconcile, routes, snapshot};
 const START_WAIT: Duration = Duration::from_secs(10);
 /// Longest time that open connections may take after `shutdown`.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Client connections of a listener of the API in all; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 4096;
+/// Client connections of it from one address (a /64 of IPv6); more are closed.
+const CONNECTIONS_MAX_PER_CLIENT: usize = 1024;
+/// Longest time for a request's head to arrive, and for a kept connection to stay without a request: clients keep theirs
+/// for 90 seconds at most, so that none sends into a connection that is just being closed.
+const HEADER_WAIT: Duration = Duration::from_secs(100);
+/// Bytes of a request's head.
+const HEADER_MAX_BYTES: usize = 32 * 1024;
+/// Header fields of a request.
+const HEADERS_MAX: usize = 100;
+/// Longest time in which a connection moves no byte: as long as the longest command may be silent.
+const SILENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Serves the API, the edge and the admin socket until `shutdown`; then drains for at most ten seconds.
 ///
@@ -63,14 +80,9 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
     working.spawn(reconcile::builds::run(Arc::clone(&app), reconcilers.clone()));
     working.spawn(reconcile::webhooks::run(Arc::clone(&app), reconcilers.clone()));
 
-    let token = shutdown.clone();
     let router = routes::router(Arc::clone(&app));
     for listener in std::iter::once(listener).chain(twin) {
-        let (token, router) = (token.clone(), router.clone());
-        serving.spawn(async move {
-            let server = axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned());
-            server.await.context("the API stopped")
-        });
+        serving.spawn(behind_a_door(listener, router.clone(), shutdown.clone()));
     }
     let (token, table, waker) = (shutdown.clone(), app.routes.clone(), Arc::new(Wakes(Arc::clone(&app))));
     let counts = app.metrics.edge.clone();
@@ -79,11 +91,7 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
     });
     let metrics = metrics::serve::router(Arc::clone(&app));
     if let Some(listener) = metrics_listener {
-        let (token, router) = (shutdown.clone(), metrics.clone());
-        serving.spawn(async move {
-            let server = axum::serve(listener, router).with_graceful_shutdown(token.cancelled_owned());
-            server.await.context("the metrics stopped")
-        });
+        serving.spawn(behind_a_door(listener, metrics.clone(), shutdown.clone()));
     }
     let (token, router) = (shutdown.clone(), keys::admin::router(store.clone(), app.config.dir.clone()).merge(metrics));
     serving.spawn(async move {
@@ -110,6 +118,24 @@ pub async fn run(config: ServerConfig, shutdown: CancellationToken) -> anyhow::R
     let _ = tokio::time::timeout(DRAIN, app.tasks.wait()).await;
     store.close().await;
     ended
+}
+
+/// Serves a router until `shutdown`, to clients that are bounded in every way.
+async fn behind_a_door(listener: TcpListener, router: Router, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let limits = DoorLimits {
+        connections_max: CONNECTIONS_MAX,
+        connections_max_per_client: CONNECTIONS_MAX_PER_CLIENT,
+        // Whoever stands before the API on this host.
+        trusted_proxies: [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].map(IpNet::from).into(),
+        header_read: HEADER_WAIT,
+        header_max_bytes: HEADER_MAX_BYTES,
+        headers_max: HEADERS_MAX,
+        idle: SILENCE_MAX,
+        drain: DRAIN,
+    };
+    let service = move |_| TowerToHyperService::new(router.clone());
+    Door::default().serve(listener, limits, service, shutdown).await;
+    Ok(())
 }
 
 /// Makes the directory private and takes what lies in it. Blocking.

@@ -1,15 +1,14 @@
 //! Removes what builds left that nobody needs any more: cached steps and their layers, cache disks, and the logs and
 //! outcomes of builds that are long over.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cakework_core::id::BuildId;
 
-use super::BuildConfig;
 use super::dir::BuildDir;
 use super::registry::Builds;
-use crate::logs;
+use crate::logs::Retention;
+use crate::logs::ended::{Ended, size};
 use crate::sys::file;
 
 /// Time between two rounds while no build ends.
@@ -40,14 +39,6 @@ pub async fn collect_for_ever(builds: Builds) {
     }
 }
 
-/// A build that is over.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Old {
-    over_since: SystemTime,
-    bytes: u64,
-    build: BuildId,
-}
-
 fn forget_old(builds: &Builds) -> std::io::Result<()> {
     let parts = builds.parts();
     let (mut old, now) = (Vec::new(), SystemTime::now());
@@ -62,36 +53,19 @@ fn forget_old(builds: &Builds) -> std::io::Result<()> {
         let last =
             if is_known { [dir.outcome(), dir.tombstone()] } else { [dir.path().to_owned(), dir.path().to_owned()] };
         let changed = last.iter().filter_map(|path| path.metadata().and_then(|meta| meta.modified()).ok()).max();
-        let Some(over_since) = changed else { continue };
-        let waits_in_vain = !is_known && now.duration_since(over_since).is_ok_and(|age| age > CONTEXT_WAIT);
+        let Some(since) = changed else { continue };
+        let waits_in_vain = !is_known && now.duration_since(since).is_ok_and(|age| age > CONTEXT_WAIT);
         if waits_in_vain {
             remove(builds, &build, &dir)?;
         } else if is_known {
-            old.push(Old { over_since, bytes: size_of_logs(&dir.vm().logs()), build });
+            old.push(Ended { since, bytes: size(&dir.vm().logs()), id: build });
         }
     }
-    for build in too_old(old, &parts.config, now) {
+    let keep = Retention { age_secs: parts.config.log_age_secs, bytes: parts.config.logs_bytes };
+    for build in keep.to_go(old, now) {
         remove(builds, &build, &BuildDir::new(&parts.dir, &build))?;
     }
     Ok(())
-}
-
-/// Which of them are to go: the old ones, then the oldest until the logs of the rest are few enough.
-fn too_old(mut old: Vec<Old>, config: &BuildConfig, now: SystemTime) -> Vec<BuildId> {
-    old.sort();
-    let mut total: u64 = old.iter().map(|one| one.bytes).sum();
-    let max_age = Duration::from_secs(config.log_age_secs);
-    let goes = |one: &Old, total: u64| {
-        total > config.logs_bytes || now.duration_since(one.over_since).is_ok_and(|age| age > max_age)
-    };
-    let mut gone = Vec::new();
-    for one in old {
-        if goes(&one, total) {
-            total -= one.bytes;
-            gone.push(one.build);
-        }
-    }
-    gone
 }
 
 fn remove(builds: &Builds, build: &BuildId, dir: &BuildDir) -> std::io::Result<()> {
@@ -100,30 +74,4 @@ fn remove(builds: &Builds, build: &BuildId, dir: &BuildDir) -> std::io::Result<(
         return Ok(());
     }
     file::remove(dir.path())
-}
-
-fn size_of_logs(dir: &Path) -> u64 {
-    let numbers = logs::files::list(dir).unwrap_or_default();
-    numbers.iter().filter_map(|number| logs::files::path_of(dir, *number).metadata().ok()).map(|meta| meta.len()).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_go_first_and_no_more_than_needed() {
-        let now = SystemTime::now();
-        let mut rng = rand::rng();
-        let mut ids = Vec::new();
-        let mut one = |age_secs, bytes| {
-            ids.push(BuildId::mint(&mut rng));
-            Old { over_since: now - Duration::from_secs(age_secs), bytes, build: ids[ids.len() - 1].clone() }
-        };
-        let old = vec![one(10, 40), one(200, 40), one(30, 40), one(20, 1)];
-        let config = BuildConfig { log_age_secs: 100, logs_bytes: 50, ..BuildConfig::default() };
-        assert_eq!(too_old(old.clone(), &config, now), [ids[1].clone(), ids[2].clone()]);
-        let roomy = BuildConfig { log_age_secs: 1000, logs_bytes: 1000, ..config };
-        assert_eq!(too_old(old, &roomy, now), []);
-    }
 }

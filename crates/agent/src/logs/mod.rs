@@ -10,15 +10,17 @@
 use std::path::Path;
 
 mod config;
+pub(crate) mod ended;
 pub(crate) mod files;
 mod find;
-mod level;
+pub(crate) mod level;
 mod page;
 mod scan;
 #[cfg(test)]
 mod tests;
 
 pub use config::LogConfig;
+pub use ended::Retention;
 pub use page::read_page;
 
 /// A log could not be read.

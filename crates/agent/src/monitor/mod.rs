@@ -27,7 +27,7 @@ mod pump;
 mod rate;
 mod sandbox;
 pub(crate) mod segments;
-mod split;
+pub(crate) mod split;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,7 @@
 //! of the agent finds it; memory, disk and slots are reserved before an admission is answered.
 
 pub mod clean;
+mod collect;
 mod dir;
 mod driver;
 mod exit;
@@ -23,6 +24,7 @@ mod stop_signal;
 mod unsupported;
 mod watcher;
 
+pub use collect::collect_for_ever;
 pub use dir::VmDir;
 pub use driver::Parts;
 pub use exit::{Known, classify};

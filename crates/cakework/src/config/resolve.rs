@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cakework_agent::git::GitConfig;
-use cakework_agent::logs::LogConfig;
+use cakework_agent::logs::{LogConfig, Retention};
 use cakework_agent::net::NetConfig;
 use cakework_agent::net::dns::{DnsConfig, DnsLimits};
 use cakework_agent::{AgentConfig, BuildConfig, CachedConfig, CapacityConfig};
@@ -66,6 +66,7 @@ pub fn agent(settings: &Settings, placed: &Placed<'_>) -> AgentConfig {
             burst_lines: settings.logs.burst_lines,
             burst_bytes: settings.logs.burst_bytes,
         },
+        ended_logs: Retention { age_secs: settings.logs.ended_age_secs, bytes: settings.logs.ended_bytes },
         builds: builds(settings),
         git: GitConfig {
             base_url: settings.git.base_url.clone(),

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use cakework_agent::git::GitConfig;
-use cakework_agent::logs::LogConfig;
+use cakework_agent::logs::{LogConfig, Retention};
 use cakework_agent::{BuildConfig, CapacityConfig};
 use cakework_image::ImageConfig;
 use cakework_server::{AccountLimits, BuildRules, RequestRates, ServerConfig};
@@ -119,6 +119,8 @@ pub struct Logs {
     pub bytes_per_second: u64,
     pub burst_lines: u64,
     pub burst_bytes: u64,
+    pub ended_age_secs: u64,
+    pub ended_bytes: u64,
 }
 
 /// `[vm]`
@@ -250,7 +252,7 @@ impl Default for Images {
 
 impl Default for Logs {
     fn default() -> Self {
-        let logs = LogConfig::default();
+        let (logs, ended) = (LogConfig::default(), Retention::default());
         Self {
             segment_bytes: logs.segment_bytes,
             total_bytes: logs.total_bytes,
@@ -258,6 +260,8 @@ impl Default for Logs {
             bytes_per_second: logs.bytes_per_second,
             burst_lines: logs.burst_lines,
             burst_bytes: logs.burst_bytes,
+            ended_age_secs: ended.age_secs,
+            ended_bytes: ended.bytes,
         }
     }
 }

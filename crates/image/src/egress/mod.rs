@@ -4,7 +4,7 @@
 //! that changes its mind leads elsewhere.
 
 mod download;
-mod file_name;
+pub(crate) mod file_name;
 mod gate;
 
 use std::net::IpAddr;

@@ -5,7 +5,7 @@
 //! for one in a form we know, and mirrors get none. (`oci-client` reads whole bodies into memory and follows realms
 //! anywhere.) Source: OCI distribution spec 1.1; token dance as in Docker's "Token Authentication Specification".
 
-mod auth;
+pub(crate) mod auth;
 mod endpoint;
 
 use std::path::Path;

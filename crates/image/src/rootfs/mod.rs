@@ -10,7 +10,7 @@ mod overlay;
 mod sys;
 #[cfg(test)]
 mod tests;
-mod user;
+pub(crate) mod user;
 
 pub use disk::{copy_disk, make_disk, make_durable_disk, mount_disk, unmount, unmount_whole};
 pub use inside::{is_there, make_dir, write_file};

@@ -43,7 +43,7 @@ pub fn find_user(root: &Path, user: &str) -> Result<User, RootfsError> {
     find_in(&passwd, &group, user)
 }
 
-fn find_in(passwd: &str, group: &str, user: &str) -> Result<User, RootfsError> {
+pub(crate) fn find_in(passwd: &str, group: &str, user: &str) -> Result<User, RootfsError> {
     let (user, wanted_group) = user.split_once(':').unwrap_or((user, ""));
     let wanted_uid = if user.is_empty() { Some(0) } else { id(user) };
     let entry = passwd.lines().filter_map(Entry::parse).find(|entry| match wanted_uid {

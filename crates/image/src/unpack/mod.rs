@@ -14,7 +14,7 @@ mod confine;
 pub(crate) mod fault;
 mod field;
 pub(crate) mod name;
-mod stream;
+pub(crate) mod stream;
 mod sys;
 pub(crate) mod tar;
 pub(crate) mod tree;

@@ -12,7 +12,7 @@
 //!   tree/              what was checked out
 //! ```
 
-mod ask;
+pub(crate) mod ask;
 mod config;
 mod confine;
 mod said;

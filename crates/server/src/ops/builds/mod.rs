@@ -1,7 +1,7 @@
 //! Builds: ask, look, list, cancel. A call records what is wanted; the reconciler of builds does the rest.
 
 pub(crate) mod context;
-mod paths;
+pub(crate) mod paths;
 pub(crate) mod plan;
 pub(crate) mod request;
 

@@ -4,6 +4,7 @@
 //! [`script::Host`].
 
 mod auth;
+mod authorization;
 mod bad_files;
 mod bad_input;
 mod builds;

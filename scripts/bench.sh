@@ -12,7 +12,7 @@ cargo build --locked --profile ci -p cakework-bench
 out="${CARGO_TARGET_DIR:-target}"
 bench() { "$out/ci/cakework-bench" --runs "${BENCH_RUNS:-11}" --program "$out/release/cakework" "$@"; }
 
-[ $# -gt 0 ] || set -- start cached cycles import get memory build
+[ $# -gt 0 ] || set -- start cached cycles import get logs memory build
 say "$(nproc) cores, $(uname -r), $(runsc --version | head -n1), $(date -u +%F)"
 for what in "$@"; do
     say "" "## $what"

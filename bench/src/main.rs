@@ -12,6 +12,7 @@ mod cached;
 mod cycles;
 mod get;
 mod import;
+mod logs;
 mod memory;
 mod sandbox;
 mod start;
@@ -46,6 +47,8 @@ enum What {
     Import,
     /// getVm with few and with 10,000 VMs in the database.
     Get,
+    /// A million log lines of a VM: written, read in pages, searched; beside a pipe and grep.
+    Logs,
     /// Memory of the server's processes at rest.
     Memory,
     /// Cached VMs: paused, restored and cold starts beside `crun run`, wakes beside a bare resume, fifty at once, exec.
@@ -70,6 +73,7 @@ async fn main() -> Result<()> {
         What::Cached => cached::measure(&args.access, args.runs).await?,
         What::Cycles { cycles } => cycles::measure(&args.access, cycles).await?,
         What::Build => build::measure(&args.access, args.runs).await?,
+        What::Logs => logs::measure(&args.access, args.runs).await?,
         What::Memory => memory::measure(&args.access).await?,
     };
     println!("{table}");

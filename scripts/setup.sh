@@ -71,7 +71,7 @@ add_backports() {
                 exit
             }' "$file" >"$to.sources"
         if [ -s "$to.sources" ]; then
-            say "  adding $suite to apt's sources, for gVisor: $to.sources"
+            say "  adding $suite to apt's sources: $to.sources"
             return
         fi
         rm -f "$to.sources"
@@ -82,7 +82,7 @@ add_backports() {
         sed -nE "s/^[[:space:]]*(deb[[:space:]]+(\[[^]]*\][[:space:]]+)?[^[:space:]]+[[:space:]]+)$codename([[:space:]].*)?\$/\1$suite main/p" \
             "$file" | head -n1 >"$to.list"
         if [ -s "$to.list" ]; then
-            say "  adding $suite to apt's sources, for gVisor: $to.list"
+            say "  adding $suite to apt's sources: $to.list"
             return
         fi
         rm -f "$to.list"
@@ -147,12 +147,6 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
 fi
 
-if [ -n "$qemu" ]; then
-    from=()
-    case $(dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null) in *~bpo*) from=(-t "$codename-backports") ;; esac
-    apt_get install --no-install-recommends "${from[@]}" qemu-system-x86 >/dev/null
-fi
-
 if ! good_runsc; then
     say "  installing runsc: gVisor, the sandbox of each VM; 2024 or newer, for its systrap platform"
     good_candidate || update
@@ -165,6 +159,20 @@ if ! good_runsc; then
     version=$(apt-cache madison runsc | awk '{print $3}' | grep -E '20(2[4-9]|[3-9][0-9])[0-9]{4}' | head -n1)
     apt_get install --no-install-recommends "runsc=$version" >/dev/null
     good_runsc || die "runsc is still not of 2024 or newer: $(runsc --version 2>&1 | head -n1)" "an older one stands first in PATH: $(command -v runsc)"
+fi
+
+if [ -n "$qemu" ]; then
+    from=()
+    if [[ "$(dpkg-query -W -f '${Version}' qemu-utils 2>/dev/null)" == *~bpo* ]]; then
+        from=(-t "$codename-backports")
+        # The target release has to be in the sources, whoever took the other parts from there.
+        if ! apt-cache policy | grep -q "n=$codename-backports"; then
+            add_backports
+            updated=''
+            update
+        fi
+    fi
+    apt_get install --no-install-recommends "${from[@]}" qemu-system-x86 >/dev/null
 fi
 
 if [ -n "$build" ]; then

@@ -78,15 +78,21 @@ impl Place {
 
     /// The refusal of the instruction that is here.
     pub fn fault(&self, refusal: Refusal) -> Fault {
-        Fault { code: refusal.code, message: refusal.message, instruction: self.text.clone(), line: self.line }
+        // Every message passes here, whoever wrote it and whatever letter of the author's it quotes.
+        let message = refusal.message.chars().map(readable).collect();
+        Fault { code: refusal.code, message, instruction: self.text.clone(), line: self.line }
     }
+}
+
+/// The letter as it may stand in logs and terminals.
+fn readable(letter: char) -> char {
+    if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }
 }
 
 /// A stranger's word in a message: short, and without control characters.
 pub(crate) fn shown(word: &str) -> String {
     const WORD_MAX_CHARS: usize = 80;
-    let mut text: String =
-        word.chars().take(WORD_MAX_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut text: String = word.chars().take(WORD_MAX_CHARS).map(readable).collect();
     if word.chars().nth(WORD_MAX_CHARS).is_some() {
         text.push('…');
     }

@@ -238,6 +238,14 @@ fn after_a_fault_there_is_nothing() {
 }
 
 #[test]
+fn a_message_shows_no_control_character() {
+    for letter in ['\u{6}', '\u{1b}', '\u{7f}'] {
+        let fault = refused(&format!("FROM a\nENV B=${{A{letter}}}"));
+        assert_eq!(fault.message, "`\u{fffd}` in `${A…}` is no modifier that is known.");
+    }
+}
+
+#[test]
 fn triggers_of_a_base_are_refused() {
     let plan = plan("# c\nFROM a", &Inputs::default()).unwrap();
     let config = Config { on_build: words(&["RUN x"]), ..Config::default() };

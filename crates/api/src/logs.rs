@@ -32,3 +32,34 @@ pub struct LogLine {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
 }
+
+/// A page out of the logs of many VMs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FoundLogs {
+    /// The lines, in the order that was asked for; those of the same millisecond by the VMs' ids.
+    pub lines: Vec<FoundLine>,
+    /// Token of the next page. Without it all logs were read to their ends for now (or to their beginnings). A page with
+    /// a token may have few lines, or none: much was read then, and little found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pagination: Option<String>,
+    /// `from` of the query: pass it back with `pagination`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// `to` of the query: pass it back with `pagination`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// A line of the log of one of many VMs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundLine {
+    /// Whose line it is.
+    pub vm_id: String,
+    /// The VM's tenant, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The line.
+    #[serde(flatten)]
+    pub line: LogLine,
+}

@@ -104,6 +104,8 @@ codes! {
         fix: "Send ISO 8601 with an offset, such as 2022-07-19T13:32:56+0000.";
     InvalidPageToken "invalid_page_token" 400 "The page token was not given out for this query",
         fix: "Pass `pagination` back as it was returned, with the same order.";
+    SearchTooWide "search_too_wide" 400 "More VMs' logs would have to be gone through than one search does",
+        fix: "Name a `tenant`, an `imageId`, `metadata`, or a time with `from` and `to`.";
     InvalidPath "invalid_path" 400 "The path can't be used",
         fix: "Send an absolute path of at most 4096 bytes without NUL.";
     InvalidArchive "invalid_archive" 400 "The bytes are no tar archive, or broke off",

@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CachedSpec {
-    /// Whose it is: what is held ready is capped for each scope. Opaque to the host.
-    pub scope: String,
     /// How far it is made ready before it is started.
     #[serde(default)]
     pub prewarm: Prewarm,

@@ -15,6 +15,7 @@ pub mod isolation;
 pub mod lifecycle;
 pub mod limit;
 pub mod logquery;
+pub mod logsearch;
 pub mod phase;
 pub mod placement;
 pub mod registry;

@@ -60,6 +60,8 @@ pub const LOG_BATCH_MIN: u32 = 50;
 pub const LOG_BATCH_MAX: u32 = 1000;
 /// See [`LOG_BATCH_MIN`].
 pub const LOG_BATCH_DEFAULT: u32 = 100;
+/// VMs whose logs one search goes through.
+pub const LOG_SEARCH_VMS_MAX: usize = 1000;
 /// Bytes of a log search string.
 pub const LOG_QUERY_MAX_BYTES: usize = 1024;
 

@@ -140,26 +140,105 @@ async fn servers_that_mean_harm_are_refused() {
     }
 }
 
+/// What passes is waited out, whatever was asked for; a mirror is passed over instead.
 #[tokio::test]
-async fn a_layer_that_breaks_off_is_tried_again() {
+async fn failures_that_pass_are_asked_again() {
     let image = built();
-    let (served, tries) = (image.clone(), Arc::new(Mutex::new(0)));
+    let (served, tries) = (image.clone(), Arc::new(Mutex::new(std::collections::HashMap::<String, u32>::new())));
     let counted = Arc::clone(&tries);
     let server = Server::start(move |asked, _| {
-        if asked.path.ends_with(served.layers()[0].digest()) {
-            let mut tries = counted.lock().unwrap();
-            *tries += 1;
-            if *tries < 3 {
-                return (502, Vec::new(), Vec::new());
-            }
+        let mut tries = counted.lock().unwrap();
+        let count = tries.entry(asked.path.clone()).or_default();
+        *count += 1;
+        match count {
+            1 => (429, vec![("retry-after".to_owned(), "1".to_owned())], Vec::new()),
+            2 => (503, Vec::new(), Vec::new()),
+            _ => content(&served, &asked.path),
         }
-        content(&served, &asked.path)
     })
     .await;
     let host = Host::new().await;
     let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: None };
     host.bring(image.digest(), &pull).await.unwrap();
-    assert_eq!(*tries.lock().unwrap(), 3);
+    let counts: Vec<_> = tries.lock().unwrap().values().copied().collect();
+    assert!(counts.len() >= 3 && counts.iter().all(|count| *count == 3), "{counts:?}");
+}
+
+#[tokio::test]
+async fn a_registry_that_wants_to_be_left_alone_for_long_is() {
+    let server = Server::start(|_, _| (429, vec![("retry-after".to_owned(), "3600".to_owned())], Vec::new())).await;
+    let host = Host::new().await;
+    let refusal = host.store.resolve(&resolve(&server, None)).await.unwrap_err();
+    assert_eq!(refusal.code, ProblemCode::RegistryUnavailable);
+    assert_eq!(server.asked().len(), 1);
+}
+
+/// The stream of a layer breaks off again and again; with ranges the rest is asked for, without them all of it.
+#[tokio::test]
+async fn a_layer_that_breaks_off_goes_on_where_it_was() {
+    const PART: usize = 300_000;
+    for has_ranges in [true, false] {
+        let noise: Vec<u8> = (0..1_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let layer = Layer::new(&[Entry::file("noise", noise.clone())], Compression::None);
+        let image = Builder::new(Format::Oci).layer(layer.clone()).build();
+        let (served, digest) = (image.clone(), layer.blob().digest().to_owned());
+        let size = layer.blob().size_bytes() as usize;
+        let parts = Mutex::new(0);
+        let server = Server::start(move |asked, _| {
+            let (status, headers, body) = content(&served, &asked.path);
+            if !asked.path.ends_with(&digest) {
+                return (status, headers, body);
+            }
+            let range = asked.headers.get("range").map(|range| range["bytes=".len()..range.len() - 1].parse().unwrap());
+            let mut parts = parts.lock().unwrap();
+            *parts += 1;
+            // Too short for what its head promises: the stream breaks off.
+            let (from, to) = match range.filter(|_| has_ranges) {
+                Some(from) => (from, size.min(from + PART)),
+                None => (0, size.min(PART * *parts)),
+            };
+            let mut head = vec![("content-length".to_owned(), (size - from).to_string())];
+            if from > 0 {
+                head.push(("content-range".to_owned(), format!("bytes {from}-{}/{size}", size - 1)));
+            }
+            (if from > 0 { 206 } else { 200 }, head, body[from..to].to_vec())
+        })
+        .await;
+        let host = Host::new().await;
+        let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: None };
+        let arrived = host.bring(image.digest(), &pull).await.unwrap();
+        assert_eq!(std::fs::read(arrived.layers[0].join("noise")).unwrap(), noise);
+        let asked: Vec<_> =
+            server.asked().into_iter().filter(|asked| asked.path.ends_with(layer.blob().digest())).collect();
+        assert_eq!(asked.len(), size.div_ceil(PART), "ranges: {has_ranges}");
+        let ranges: Vec<_> = asked.iter().filter_map(|asked| asked.headers.get("range").cloned()).collect();
+        let expected: Vec<_> = (1..asked.len()).map(|part| format!("bytes={}-", part * PART)).collect();
+        assert_eq!(ranges, expected);
+        let ImageObservation::Ready = host.store.report(image.digest()).unwrap().observation else { panic!() };
+    }
+}
+
+#[tokio::test]
+async fn another_part_than_was_asked_for_is_refused() {
+    let layer = Layer::new(&[Entry::file("a", vec![1; 100_000])], Compression::None);
+    let image = Builder::new(Format::Oci).layer(layer.clone()).build();
+    let (served, digest) = (image.clone(), layer.blob().digest().to_owned());
+    let server = Server::start(move |asked, _| {
+        let (status, headers, body) = content(&served, &asked.path);
+        match asked.headers.get("range") {
+            Some(_) => (206, vec![("content-range".to_owned(), "bytes 7-9/10".to_owned())], b"abc".to_vec()),
+            None if asked.path.ends_with(&digest) => {
+                (200, vec![("content-length".to_owned(), body.len().to_string())], body[..50_000].to_vec())
+            }
+            None => (status, headers, body),
+        }
+    })
+    .await;
+    let host = Host::new().await;
+    let pull = PullImage { reference: format!("{}/app:v1", server.host), credential: None };
+    let problem = host.bring(image.digest(), &pull).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::RegistryUnavailable);
+    assert!(problem.message.contains("another part"), "{}", problem.message);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use cakework_core::id::{BuildId, Generation, HostId, VmId};
 use cakework_wire::build::{ContextKept, PutBuild, PutBuildAnswer};
 use cakework_wire::host::{
-    Accepted, AgentProblem, CachedStatus, ClaimSpare, Claimed, EndVm, HostStatus, ImageReport, LogPage, LogRequest,
-    PROTOCOL, PROTOCOL_HEADER, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer, SleepVm,
-    VmReport, WAKE_WAIT_MAX_MS, WakeVm, WatchPage,
+    Accepted, AgentProblem, CachedStatus, ClaimSpare, Claimed, EndVm, FoundPage, HostStatus, ImageReport, LogPage,
+    LogRequest, PROTOCOL, PROTOCOL_HEADER, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage,
+    SearchLogs, SleepAnswer, SleepVm, VmReport, WAKE_WAIT_MAX_MS, WakeVm, WatchPage,
 };
 use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
@@ -141,6 +141,11 @@ impl HostClient {
     pub(crate) async fn logs(&self, host: &HostId, id: &VmId, query: &LogRequest) -> Result<LogPage, HostError> {
         let request = self.request(Method::POST, &format!("vms/{id}/logs")).json(query);
         Ok(of(host, call(request, LOGS).await?)?.body)
+    }
+
+    /// A page out of the logs of many VMs.
+    pub(crate) async fn search_logs(&self, host: &HostId, search: &SearchLogs) -> Result<FoundPage, HostError> {
+        Ok(of(host, call(self.request(Method::POST, "logs/search").json(search), LOGS).await?)?.body)
     }
 
     /// What a reference names.

@@ -13,6 +13,7 @@
 //! | `POST /v1/vms/{vmId}/wake` | [`WakeVm`] | [`VmReport`] |
 //! | `DELETE /v1/vms/{vmId}?generation=N` | | [`Accepted`] |
 //! | `POST /v1/vms/{vmId}/logs` | [`LogRequest`] | [`LogPage`] |
+//! | `POST /v1/logs/search` | [`SearchLogs`] | [`FoundPage`] |
 //! | `POST /v1/images/resolve` | [`ResolveImage`] | [`ResolvedImage`] |
 //! | `PUT /v1/images/{digest}` | [`PullImage`] | [`ImageReport`] |
 //! | `GET /v1/images/{digest}` | | [`ImageReport`] |
@@ -31,6 +32,7 @@ use cakework_core::id::{Generation, HostId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::Exit;
 use cakework_core::logquery::{LogQuery, Position};
+use cakework_core::logsearch::Mark;
 use cakework_core::spec::VmSpec;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -192,6 +194,9 @@ pub struct Claimed {
 pub struct PutVm {
     /// The placement.
     pub generation: Generation,
+    /// Whose it is, opaque to the host: what waits ready and what is kept of logs is capped for each scope.
+    #[serde(default)]
+    pub scope: String,
     /// What the VM is to be.
     pub spec: VmSpec,
     /// Time left of the VM's life once it runs; `None` has no end. The agent enforces it alone.
@@ -486,6 +491,39 @@ pub struct LogLine {
     /// The line was too long for one: it goes on in the next of its stream.
     #[serde(default)]
     pub continues: bool,
+}
+
+/// Asks for a page out of the logs of many VMs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SearchLogs {
+    /// The VMs; those that the host never had have no lines.
+    pub vms: Vec<VmId>,
+    /// What is looked for; its own `after` says nothing.
+    pub query: LogQuery,
+    /// Where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Mark>,
+}
+
+/// A page out of many logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundPage {
+    /// The lines, in the order of time, then of the VMs' ids.
+    pub lines: Vec<FoundLine>,
+    /// Behind what the next page begins; `None` where all logs were read to their ends for now.
+    pub next: Option<Mark>,
+}
+
+/// A line that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundLine {
+    /// Whose it is, and where a search goes on behind it.
+    pub mark: Mark,
+    /// The line.
+    pub line: LogLine,
 }
 
 #[cfg(test)]

@@ -58,10 +58,12 @@ fn forget_old(builds: &Builds) -> std::io::Result<()> {
         if waits_in_vain {
             remove(builds, &build, &dir)?;
         } else if is_known {
-            old.push(Ended { since, bytes: size(&dir.vm().logs()), id: build });
+            old.push(Ended { since, bytes: size(&dir.vm().logs()), scope: String::new(), id: build });
         }
     }
-    let keep = Retention { age_secs: parts.config.log_age_secs, bytes: parts.config.logs_bytes };
+    // What is left of a build does not say whose it was.
+    let bytes = parts.config.logs_bytes;
+    let keep = Retention { age_secs: parts.config.log_age_secs, bytes, scope_bytes: bytes };
     for build in keep.to_go(old, now) {
         remove(builds, &build, &BuildDir::new(&parts.dir, &build))?;
     }

@@ -339,6 +339,6 @@ impl Driver {
 
     /// Whose share of what waits it is.
     pub(super) fn scope(&self) -> String {
-        self.assignment.cached.as_ref().map(|cached| cached.spec.scope.clone()).unwrap_or_default()
+        self.assignment.scope.clone()
     }
 }

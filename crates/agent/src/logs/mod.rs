@@ -3,6 +3,7 @@
 //! ```text
 //! files    which segments there are       scan    records of one segment, either way
 //! page     the lines of a query           level   what a line says of itself        find   substrings
+//! search   a page out of many logs        ended   which logs are to go              config limits of one
 //! ```
 //! Invariant: the pages of a query, put together, hold each matching line once, also while lines are appended. A
 //! position names a place between two records; nothing before it moves.
@@ -16,12 +17,14 @@ mod find;
 pub(crate) mod level;
 mod page;
 mod scan;
+mod search;
 #[cfg(test)]
 mod tests;
 
 pub use config::LogConfig;
 pub use ended::Retention;
 pub use page::read_page;
+pub use search::search;
 
 /// A log could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -27,31 +27,41 @@ const SCAN_MAX_BYTES: u64 = 64 << 20;
 /// # Errors
 /// [`LogError`].
 pub fn read_page(dir: &Path, query: &LogQuery) -> Result<LogPage, LogError> {
+    let part = read_part(dir, query, &Needle::new(&query.contains), SCAN_MAX_BYTES)?;
+    let lines = part.lines.into_iter().map(|(_, _, line)| line).collect();
+    Ok(LogPage { lines, next: part.stopped.map(|(_, next)| next) })
+}
+
+/// The same, with the place behind each line; `needle` is the query's, and about `scan_max_bytes` are read for it.
+pub(super) fn read_part(dir: &Path, query: &LogQuery, needle: &Needle, scan_max_bytes: u64) -> Result<Part, LogError> {
     let numbers = files::list(dir)?;
-    let page = Page {
-        needle: Needle::new(&query.contains),
-        query,
-        lines: Vec::new(),
-        text_bytes: 0,
-        scanned_bytes: 0,
-        next: None,
-    };
+    let page =
+        Page { needle, query, scan_max_bytes, lines: Vec::new(), text_bytes: 0, scanned_bytes: 0, stopped: None };
     match query.order {
         Order::OldestFirst => oldest_first(dir, &numbers, page),
         Order::NewestFirst => newest_first(dir, &numbers, page),
     }
 }
 
-struct Page<'a> {
-    query: &'a LogQuery,
-    needle: Needle,
-    lines: Vec<LogLine>,
-    text_bytes: usize,
-    scanned_bytes: u64,
-    next: Option<Position>,
+/// What was read of a log.
+pub(super) struct Part {
+    /// The lines that were found, with their times and where the log goes on behind each.
+    pub lines: Vec<(u64, Position, LogLine)>,
+    /// Where reading stopped before the log's end, and the time of the last record that was read.
+    pub stopped: Option<(u64, Position)>,
 }
 
-fn oldest_first(dir: &Path, numbers: &[u32], mut page: Page<'_>) -> Result<LogPage, LogError> {
+struct Page<'a> {
+    query: &'a LogQuery,
+    needle: &'a Needle,
+    scan_max_bytes: u64,
+    lines: Vec<(u64, Position, LogLine)>,
+    text_bytes: usize,
+    scanned_bytes: u64,
+    stopped: Option<(u64, Position)>,
+}
+
+fn oldest_first(dir: &Path, numbers: &[u32], mut page: Page<'_>) -> Result<Part, LogError> {
     let after = page.query.after;
     let mut first = 0;
     if let Some(after) = after {
@@ -77,9 +87,7 @@ fn oldest_first(dir: &Path, numbers: &[u32], mut page: Page<'_>) -> Result<LogPa
                 return Ok(page.finish());
             }
             at += size;
-            page.take(record, size);
-            if page.is_full() {
-                page.next = Some(Position { generation, segment: number, offset: at });
+            if page.take(record, size, Position { generation, segment: number, offset: at }) {
                 return Ok(page.finish());
             }
         }
@@ -87,7 +95,7 @@ fn oldest_first(dir: &Path, numbers: &[u32], mut page: Page<'_>) -> Result<LogPa
     Ok(page.finish())
 }
 
-fn newest_first(dir: &Path, numbers: &[u32], mut page: Page<'_>) -> Result<LogPage, LogError> {
+fn newest_first(dir: &Path, numbers: &[u32], mut page: Page<'_>) -> Result<Part, LogError> {
     let after = page.query.after;
     let mut count = numbers.len();
     if let Some(after) = after {
@@ -116,9 +124,7 @@ fn newest_first(dir: &Path, numbers: &[u32], mut page: Page<'_>) -> Result<LogPa
                 return Ok(page.finish());
             }
             end -= size;
-            page.take(record, size);
-            if page.is_full() {
-                page.next = Some(Position { generation, segment: number, offset: end });
+            if page.take(record, size, Position { generation, segment: number, offset: end }) {
                 return Ok(page.finish());
             }
         }
@@ -142,44 +148,53 @@ fn partition(dir: &Path, numbers: &[u32], before: impl Fn(u64) -> bool) -> Resul
 }
 
 impl Page<'_> {
-    fn take(&mut self, record: Record<'_>, size: u64) {
+    /// Takes a record, which the log goes on behind at `place`. `true`: the page ends there.
+    fn take(&mut self, record: Record<'_>, size: u64, place: Position) -> bool {
         self.scanned_bytes += size;
         let ms = record.timestamp_ms;
         let too_early = self.query.from_ms.is_some_and(|from_ms| ms < from_ms);
-        if too_early || self.query.to_ms.is_some_and(|to_ms| ms > to_ms) {
-            return;
+        if !too_early
+            && self.query.to_ms.is_none_or(|to_ms| ms <= to_ms)
+            && let Some(line) = self.line(record)
+        {
+            self.text_bytes += line.message.len();
+            self.lines.push((ms, place, line));
         }
-        let continues = matches!(record.body, Body::Line { continues: true, .. });
-        let (level, text) = match record.body {
-            Body::Line { text, .. } if !self.needle.is_in(text) => return,
-            Body::Line { stream, continues: true, text } => (level::of_stream(stream).into(), text),
-            Body::Line { stream, continues: false, text } => (level::of_line(stream, text), text),
-            Body::Dropped { .. } | Body::Gap { .. } => {
-                let sentence = sentence(record.body);
-                if self.needle.is_in(sentence.as_bytes()) {
-                    self.push(LogLine { timestamp: ms, level: "warn".to_owned(), message: sentence, continues });
-                }
-                return;
-            }
-        };
-        let message = String::from_utf8_lossy(text).into_owned();
-        self.push(LogLine { timestamp: ms, level: level.into_owned(), message, continues });
-    }
-
-    fn push(&mut self, line: LogLine) {
-        self.text_bytes += line.message.len();
-        self.lines.push(line);
-    }
-
-    fn is_full(&self) -> bool {
-        self.lines.len() >= self.query.batch as usize
+        let is_full = self.lines.len() >= self.query.batch as usize
             || self.text_bytes >= PAGE_MAX_BYTES
-            || self.scanned_bytes >= SCAN_MAX_BYTES
+            || self.scanned_bytes >= self.scan_max_bytes;
+        if is_full {
+            self.stopped = Some((ms, place));
+        }
+        is_full
     }
 
-    fn finish(self) -> LogPage {
-        LogPage { lines: self.lines, next: self.next }
+    /// The line of a record, where it is one that is looked for.
+    fn line(&self, record: Record<'_>) -> Option<LogLine> {
+        let continues = matches!(record.body, Body::Line { continues: true, .. });
+        let (level, message) = match record.body {
+            Body::Line { text, .. } if !self.needle.is_in(text) => return None,
+            Body::Line { stream, continues: true, text } => (level::of_stream(stream).into(), text_of(text)),
+            Body::Line { stream, continues: false, text } => (level::of_line(stream, text), text_of(text)),
+            Body::Dropped { .. } | Body::Gap { .. } => ("warn".into(), sentence(record.body)),
+        };
+        // Of a line it was asked before, so that the text of the others is never copied.
+        let is_line = matches!(record.body, Body::Line { .. });
+        (is_line || self.needle.is_in(message.as_bytes())).then(|| LogLine {
+            timestamp: record.timestamp_ms,
+            level: level.into_owned(),
+            message,
+            continues,
+        })
     }
+
+    fn finish(self) -> Part {
+        Part { lines: self.lines, stopped: self.stopped }
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// What a record that is no line says to the VM's owner.

@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use cakework_core::id::Generation;
+use cakework_core::id::{Generation, VmId};
 use cakework_core::logquery::{LogQuery, Order, Position};
 use cakework_wire::host::LogLine;
 use cakework_wire::segment::{self, Body, GapReason, Record, Stream};
@@ -337,4 +337,50 @@ proptest! {
         if newest { expected.reverse() }
         prop_assert_eq!(read, expected);
     }
+}
+
+/// Reads every page of a search, with `between` after each.
+fn search_all(logs: &[(VmId, PathBuf)], query: &LogQuery, mut between: impl FnMut()) -> Vec<(VmId, u64, String)> {
+    let (mut all, mut mark) = (Vec::new(), None);
+    for _ in 0..10_000 {
+        let page = search(logs, query, mark.as_ref()).expect("readable");
+        assert!(page.lines.len() <= query.batch as usize);
+        all.extend(page.lines.into_iter().map(|found| (found.mark.vm, found.line.timestamp, found.line.message)));
+        mark = page.next;
+        if mark.is_none() {
+            return all;
+        }
+        between();
+    }
+    panic!("the pages have no end");
+}
+
+#[test]
+fn a_search_goes_through_many_logs_in_the_order_of_time() {
+    let mut logs: Vec<_> = (0..5).map(|_| Log::new()).collect();
+    let vms: Vec<VmId> = (0..5).map(|number| format!("{number:014x}").parse().expect("an id")).collect();
+    let mut expected = Vec::new();
+    for n in 0..700u64 {
+        let owner = (n * n % 5) as usize;
+        // Some in the same millisecond, some segments closed, and some that are not looked for.
+        let text = if n % 7 == 0 { format!("other {n}") } else { format!("line {n}") };
+        logs[owner].line(n / 3, &text);
+        if n % 50 == 0 {
+            logs[owner].rotate();
+        }
+        if n % 7 != 0 && (20..=200).contains(&(n / 3)) {
+            expected.push((vms[owner].clone(), n / 3, text));
+        }
+    }
+    let mut places: Vec<_> = vms.iter().cloned().zip(logs.iter().map(|log| log.path().to_owned())).collect();
+    places.push(("ffffffffffffff".parse().expect("an id"), PathBuf::from("/nonexistent")));
+    expected.sort_by_key(|(vm, ms, _)| (*ms, vm.clone()));
+    let asked = |order| LogQuery { contains: "LINE".into(), from_ms: Some(20), to_ms: Some(200), ..query(order, 50) };
+    // What is written meanwhile is later than what is looked for, or newer than where the search is.
+    let found = search_all(&places, &asked(Order::OldestFirst), || logs[2].line(10_000, "line of later"));
+    assert_eq!(found, expected);
+    let mut found = search_all(&places, &asked(Order::NewestFirst), || logs[1].line(10_000, "line of later"));
+    found.reverse();
+    // Lines of one VM and millisecond come back in their own order; those of several by the VM.
+    assert_eq!(found, expected);
 }

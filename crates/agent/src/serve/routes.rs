@@ -14,9 +14,9 @@ use cakework_core::id::{Generation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::limit;
 use cakework_wire::host::{
-    Accepted, CachedStatus, ClaimSpare, Claimed, Drain, EndVm, HostStatus, ImageReport, LogPage, LogRequest, PROTOCOL,
-    PROTOCOL_HEADER, PROTOCOL_OLDEST, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer,
-    SleepVm, VmReport, WATCH_WAIT_MAX_MS, WaitingVms, WakeVm, WatchPage,
+    Accepted, CachedStatus, ClaimSpare, Claimed, Drain, EndVm, FoundPage, HostStatus, ImageReport, LogPage, LogRequest,
+    PROTOCOL, PROTOCOL_HEADER, PROTOCOL_OLDEST, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage,
+    SearchLogs, SleepAnswer, SleepVm, VmReport, WATCH_WAIT_MAX_MS, WaitingVms, WakeVm, WatchPage,
 };
 use serde::Deserialize;
 
@@ -43,6 +43,7 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/vms/{vm}/sleep", post(sleep_vm))
         .route("/v1/vms/{vm}/wake", post(wake_vm))
         .route("/v1/vms/{vm}/logs", post(logs))
+        .route("/v1/logs/search", post(search_logs))
         .route("/v1/vms/{vm}/exec", get(exec))
         .route("/v1/vms/{vm}/files", post(files).layer(DefaultBodyLimit::disable()))
         .route("/v1/images/resolve", post(resolve))
@@ -229,6 +230,19 @@ async fn logs(
     let dir = state.registry.logs(&vm).ok_or_else(|| Problem::unknown("VM"))?;
     let page = tokio::task::spawn_blocking(move || crate::logs::read_page(&dir, &request.query)).await;
     let page = page.map_err(|error| Problem::internal(&error))?.map_err(|error| Problem::internal(&error))?;
+    state.reply(page)
+}
+
+async fn search_logs(Shared(state): Shared<Arc<State>>, Body(request): Body<SearchLogs>) -> Answer<FoundPage> {
+    let SearchLogs { vms, query, after } = request;
+    let page = tokio::task::spawn_blocking({
+        let state = Arc::clone(&state);
+        move || {
+            let known = vms.into_iter().filter_map(|vm| state.registry.logs(&vm).map(|dir| (vm, dir)));
+            crate::logs::search(&known.collect::<Vec<_>>(), &query, after.as_ref())
+        }
+    });
+    let page = page.await.map_err(|error| Problem::internal(&error))?.map_err(|error| Problem::internal(&error))?;
     state.reply(page)
 }
 

@@ -7,6 +7,7 @@ use cakework_core::id::VmId;
 use tokio_util::sync::CancellationToken;
 
 use super::dir::VmDir;
+use super::record::Assignment;
 use super::registry::Registry;
 use crate::logs::Retention;
 use crate::logs::ended::{Ended, size};
@@ -48,7 +49,9 @@ fn forget_old(dir: &Path, keep: Retention, is_live: impl Fn(&VmId) -> bool) -> s
         let last = [of.record(), of.tombstone()];
         let since = last.iter().filter_map(|path| path.metadata().and_then(|meta| meta.modified()).ok()).max();
         if let (Some(since), true) = (since, bytes > 0) {
-            ended.push(Ended { since, bytes, id: vm });
+            let assignment: Option<Assignment> = file::read_json(&of.assignment()).ok().flatten();
+            let scope = assignment.map(|assignment| assignment.scope).unwrap_or_default();
+            ended.push(Ended { since, bytes, scope, id: vm });
         }
     }
     let old = keep.to_go(ended, SystemTime::now());
@@ -77,7 +80,7 @@ mod tests {
         older.set_modified(SystemTime::now() - Duration::from_secs(1000)).expect("set");
         let is_live = |vm: &VmId| *vm == vms[0];
         let left = || vms.iter().map(|vm| VmDir::new(dir.path(), vm).logs().exists()).collect::<Vec<_>>();
-        let roomy = Retention { age_secs: 5000, bytes: 1000 };
+        let roomy = Retention { age_secs: 5000, bytes: 1000, scope_bytes: 1000 };
         assert_eq!(forget_old(dir.path(), roomy, is_live).expect("looked"), 0);
         assert_eq!(forget_old(dir.path(), Retention { bytes: 150, ..roomy }, is_live).expect("looked"), 1);
         assert_eq!(left(), [true, false, true], "the one that is over longest went");

@@ -20,6 +20,9 @@ use crate::sys::process::ProcessRef;
 pub struct Assignment {
     /// The placement.
     pub generation: Generation,
+    /// Whose it is.
+    #[serde(default)]
+    pub scope: String,
     /// What the VM is to be.
     pub spec: VmSpec,
     /// Its life once it runs, in milliseconds.
@@ -50,6 +53,7 @@ impl Assignment {
     pub fn new(put: PutVm, slot: Slot, boot_id: String) -> Self {
         Self {
             generation: put.generation,
+            scope: put.scope,
             spec: put.spec,
             timeout_ms: put.timeout_ms,
             slot,

@@ -251,6 +251,7 @@ impl Registry {
         let Ok(Ok(share)) = reserved.await else { return false };
         let put = PutVm {
             generation: Generation::FIRST,
+            scope: kind.scope.clone(),
             spec,
             timeout_ms: None,
             start_remaining_ms: MAKE_MAX_MS,

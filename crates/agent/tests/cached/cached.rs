@@ -44,9 +44,10 @@ impl Cached {
 
     /// Its present placement.
     pub fn placement(&self, run: bool) -> PutVm {
-        let spec = CachedSpec { scope: self.scope.into(), prewarm: self.prewarm };
+        let spec = CachedSpec { prewarm: self.prewarm };
         PutVm {
             generation: Generation(self.generation),
+            scope: self.scope.into(),
             spec: self.spec.clone(),
             timeout_ms: None,
             start_remaining_ms: 60_000,

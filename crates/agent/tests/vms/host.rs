@@ -421,7 +421,15 @@ pub fn spec(digest: &str, script: &str) -> VmSpec {
 /// A placement without an end.
 pub fn put(generation: u64, spec: VmSpec) -> PutVm {
     let start_remaining_ms = 60_000;
-    PutVm { generation: Generation(generation), spec, timeout_ms: None, start_remaining_ms, wait_ms: 0, cached: None }
+    PutVm {
+        generation: Generation(generation),
+        scope: "a".into(),
+        spec,
+        timeout_ms: None,
+        start_remaining_ms,
+        wait_ms: 0,
+        cached: None,
+    }
 }
 
 /// The body of an answer.

@@ -104,7 +104,7 @@ async fn one_that_waits_is_of_one_scope_and_one_specification() {
     assert_eq!(page, format!("{vm} c"));
     // Also where it is another kind of VM.
     let vm = claim(&host, "a", &wanted).await.expect("another waits");
-    let cached = CachedSpec { scope: "a".into(), prewarm: Prewarm::None };
+    let cached = CachedSpec { prewarm: Prewarm::None };
     let held = PutVm {
         generation: Generation(1),
         cached: Some(PutCached { spec: cached, run: false }),

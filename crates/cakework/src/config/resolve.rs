@@ -66,7 +66,11 @@ pub fn agent(settings: &Settings, placed: &Placed<'_>) -> AgentConfig {
             burst_lines: settings.logs.burst_lines,
             burst_bytes: settings.logs.burst_bytes,
         },
-        ended_logs: Retention { age_secs: settings.logs.ended_age_secs, bytes: settings.logs.ended_bytes },
+        ended_logs: Retention {
+            age_secs: settings.logs.ended_age_secs,
+            bytes: settings.logs.ended_bytes,
+            scope_bytes: settings.logs.ended_account_bytes,
+        },
         builds: builds(settings),
         git: GitConfig {
             base_url: settings.git.base_url.clone(),

@@ -121,6 +121,7 @@ pub struct Logs {
     pub burst_bytes: u64,
     pub ended_age_secs: u64,
     pub ended_bytes: u64,
+    pub ended_account_bytes: u64,
 }
 
 /// `[vm]`
@@ -262,6 +263,7 @@ impl Default for Logs {
             burst_bytes: logs.burst_bytes,
             ended_age_secs: ended.age_secs,
             ended_bytes: ended.bytes,
+            ended_account_bytes: ended.scope_bytes,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! One repository at one server: a request, the credential that it turns out to need, and what its refusal means.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
+use backon::{ExponentialBuilder, Retryable as _};
 use cakework_wire::host::{AgentProblem, Credential, ProblemCode};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
 use super::auth::{self, Challenge};
 use super::{bounded, is_plain, unauthorized, url_host};
@@ -14,6 +16,42 @@ use crate::problem::problem;
 
 /// Largest answer of a token service: tokens of some registries carry a few KiB of grants.
 const TOKEN_MAX_BYTES: u64 = 256 << 10;
+
+/// Times that a request is made again after a failure that may be over in a moment.
+const RETRIES: usize = 3;
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(250);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(4);
+/// Longest `Retry-After` that is waited for: whoever asked waits too.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// What is asked of a repository.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Below the repository.
+    pub path: &'a str,
+    /// The forms that are understood.
+    pub accept: Option<&'a str>,
+    /// The first byte that is wanted; servers may send those before it too.
+    pub from: u64,
+}
+
+/// A request failed.
+struct Failure {
+    problem: AgentProblem,
+    /// It may go well in a moment.
+    is_passing: bool,
+    /// The server says how long that is.
+    wait: Option<Duration>,
+}
+
+/// Pauses between attempts: growing, and never the same for all who wait.
+pub fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(RETRY_PAUSE_MIN)
+        .with_max_delay(RETRY_PAUSE_MAX)
+        .with_max_times(RETRIES)
+        .with_jitter()
+}
 
 /// One repository at one server.
 #[derive(Debug)]
@@ -26,6 +64,8 @@ pub struct Endpoint {
     name: String,
     path: String,
     credential: Option<Credential>,
+    /// Nobody else has an answer: it is asked again.
+    is_last: bool,
     /// What the server asked for last time.
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -39,9 +79,10 @@ impl Endpoint {
         name: &str,
         path: &str,
         credential: Option<Credential>,
+        is_last: bool,
     ) -> Self {
         let authorization = Mutex::new(None);
-        Self { client, gate, plain, name: name.into(), path: path.into(), credential, authorization }
+        Self { client, gate, plain, name: name.into(), path: path.into(), credential, is_last, authorization }
     }
 
     /// The server, as `host[:port]`.
@@ -53,20 +94,24 @@ impl Endpoint {
     ///
     /// # Errors
     /// The problem that the answer means.
-    pub async fn get(&self, path: &str, accept: Option<&str>) -> Result<Response, AgentProblem> {
+    pub async fn get(&self, asked: Asked<'_>) -> Result<Response, AgentProblem> {
         let scheme = if self.plain.is_some() { "http" } else { "https" };
-        let url = format!("{scheme}://{}/v2/{}/{path}", self.name, self.path);
+        let url = format!("{scheme}://{}/v2/{}/{}", self.name, self.path, asked.path);
         let url = reqwest::Url::parse(&url).map_err(|_| self.unavailable("has a name that is no host's"))?;
         self.admit(&url)?;
-        let response = self.send(&url, accept).await?;
+        let response = self.ask(&url, asked).await?;
         let response = if response.status() == StatusCode::UNAUTHORIZED {
             let authorization = self.authorize(auth::challenges(response.headers())).await?;
             self.remember(authorization);
-            self.send(&url, accept).await?
+            self.ask(&url, asked).await?
         } else {
             response
         };
-        self.judge(response)
+        let response = self.judge(response)?;
+        if response.status() == StatusCode::PARTIAL_CONTENT && first_byte(response.headers()) != Some(asked.from) {
+            return Err(self.unavailable("answers with another part than it was asked for"));
+        }
+        Ok(response)
     }
 
     /// The server can't be used now.
@@ -105,16 +150,48 @@ impl Endpoint {
         problem(ProblemCode::EgressDenied, message)
     }
 
-    async fn send(&self, url: &reqwest::Url, accept: Option<&str>) -> Result<Response, AgentProblem> {
-        let mut request = self.client.get(url.clone());
-        if let Some(accept) = accept {
-            request = request.header(ACCEPT, accept);
-        }
-        let authorization = self.authorization.lock().expect("no panic while it is held").clone();
-        if let Some(authorization) = authorization {
-            request = request.header(AUTHORIZATION, authorization);
-        }
-        request.send().await.map_err(|error| self.failed(&error))
+    async fn ask(&self, url: &reqwest::Url, asked: Asked<'_>) -> Result<Response, AgentProblem> {
+        self.send(|| {
+            let mut request = self.client.get(url.clone());
+            if let Some(accept) = asked.accept {
+                request = request.header(ACCEPT, accept);
+            }
+            if asked.from > 0 {
+                request = request.header(RANGE, format!("bytes={}-", asked.from));
+            }
+            let authorization = self.authorization.lock().expect("no panic while it is held").clone();
+            match authorization {
+                Some(authorization) => request.header(AUTHORIZATION, authorization),
+                None => request,
+            }
+        })
+        .await
+    }
+
+    /// The answer to a request, which is made again after failures that may be over in a moment.
+    async fn send(&self, request: impl Fn() -> RequestBuilder) -> Result<Response, AgentProblem> {
+        let attempt = async || {
+            let sent = request().send().await;
+            let response = sent.map_err(|error| Failure {
+                // A server that says nothing for so long is not asked to do that again.
+                is_passing: self.is_last && !error.is_timeout() && !error.is_redirect() && !Refused::is_in(&error),
+                problem: self.failed(&error),
+                wait: None,
+            })?;
+            let is_passing = matches!(response.status().as_u16(), 429 | 500 | 502..=504) && self.is_last;
+            if is_passing {
+                let wait = retry_after(response.headers(), SystemTime::now());
+                let problem = self.judge(response).err().unwrap_or_else(|| self.unavailable("has no answer"));
+                return Err(Failure { problem, is_passing, wait });
+            }
+            Ok(response)
+        };
+        let patient = attempt.retry(pauses()).sleep(tokio::time::sleep).when(|failure: &Failure| failure.is_passing);
+        let answered = patient.adjust(|failure, pause| match failure.wait {
+            Some(wait) if wait > RETRY_AFTER_MAX => None,
+            wait => pause.map(|pause| pause.max(wait.unwrap_or_default())),
+        });
+        answered.await.map_err(|failure| failure.problem)
     }
 
     fn remember(&self, authorization: HeaderValue) {
@@ -124,7 +201,7 @@ impl Endpoint {
     fn judge(&self, response: Response) -> Result<Response, AgentProblem> {
         let name = &self.name;
         match response.status() {
-            StatusCode::OK => Ok(response),
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
             StatusCode::NOT_FOUND => Err(problem(
                 ProblemCode::ImageNotFound,
                 format!("The registry {name} has no such image: neither this repository nor this tag may be there."),
@@ -183,14 +260,32 @@ impl Endpoint {
             url.query_pairs_mut().append_pair("service", service);
         }
         url.query_pairs_mut().append_pair("scope", scope.unwrap_or(&pull));
-        let mut request = self.client.get(url);
-        if let Some(credential) = &self.credential {
-            request = request.header(AUTHORIZATION, auth::basic(credential));
-        }
-        let response = self.judge(request.send().await.map_err(|error| self.failed(&error))?)?;
+        let sent = self.send(|| {
+            let request = self.client.get(url.clone());
+            match &self.credential {
+                Some(credential) => request.header(AUTHORIZATION, auth::basic(credential)),
+                None => request,
+            }
+        });
+        let response = self.judge(sent.await?)?;
         let bytes = bounded(response, TOKEN_MAX_BYTES, self).await?;
         auth::bearer(&bytes).ok_or_else(|| self.unavailable("gave no token"))
     }
+}
+
+/// How long a server wants to be left alone (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    match text.parse() {
+        Ok(secs) => Some(Duration::from_secs(secs)),
+        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()),
+    }
+}
+
+/// The first byte of a partial answer (RFC 9110, section 14.4).
+fn first_byte(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    range.split_once('-')?.0.parse().ok()
 }
 
 /// Host and path prefix of a mirror.

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cakework_wire::host::{AgentProblem, Credential, ProblemCode};
+use reqwest::StatusCode;
 use reqwest::redirect::Policy;
 
-use self::endpoint::Endpoint;
+pub(crate) use self::endpoint::pauses;
+use self::endpoint::{Asked, Endpoint};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::egress::Gate;
@@ -136,18 +138,18 @@ impl Registries {
             } else {
                 format!("{prefix}/{}", reference.repository)
             };
-            endpoints.push(self.endpoint(host, &path, None));
+            endpoints.push(self.endpoint(host, &path, None, false));
         }
         let host = if reference.host == DOCKER_HUB { DOCKER_HUB_API } else { &reference.host };
-        endpoints.push(self.endpoint(host, &reference.repository, credential));
+        endpoints.push(self.endpoint(host, &reference.repository, credential, true));
         Repository { endpoints, document_max_bytes: self.config.limits.document_bytes }
     }
 
-    fn endpoint(&self, host: &str, path: &str, credential: Option<Credential>) -> Endpoint {
+    fn endpoint(&self, host: &str, path: &str, credential: Option<Credential>, is_last: bool) -> Endpoint {
         let plain = is_plain(&self.config, host);
         let client = if plain { &self.plain } else { &self.tls };
         let plain = plain.then(|| Arc::clone(&self.config));
-        Endpoint::new(client.clone(), self.gate.clone(), plain, host, path, credential)
+        Endpoint::new(client.clone(), self.gate.clone(), plain, host, path, credential, is_last)
     }
 }
 
@@ -173,20 +175,26 @@ impl Repository {
         self.document(&format!("blobs/{digest}"), None, Some(digest)).await.map(|(_, bytes)| bytes)
     }
 
-    /// A layer's bytes as they arrive: neither counted nor verified.
+    /// A layer's bytes as they arrive, neither counted nor verified, and how many of them come before the byte `from`:
+    /// some servers begin at the beginning all the same.
     ///
     /// # Errors
     /// A problem of the registry.
-    pub async fn layer(&self, digest: &Digest) -> Result<reqwest::Response, AgentProblem> {
+    pub async fn layer(&self, digest: &Digest, from: u64) -> Result<(reqwest::Response, u64), AgentProblem> {
         let path = format!("blobs/{digest}");
+        let asked = Asked { path: &path, accept: None, from };
+        let begun = |response: reqwest::Response| {
+            let before = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { from };
+            (response, before)
+        };
         let (origin, mirrors) = self.in_order();
         for mirror in mirrors {
-            match mirror.get(&path, None).await {
-                Ok(response) => return Ok(response),
+            match mirror.get(asked).await {
+                Ok(response) => return Ok(begun(response)),
                 Err(problem) => passed_over(mirror, &problem),
             }
         }
-        origin.get(&path, None).await
+        origin.get(asked).await.map(begun)
     }
 
     /// The answer of the first endpoint that has one; the registry's own problem where none has.
@@ -214,7 +222,7 @@ impl Repository {
         expected: Option<&Digest>,
     ) -> Result<(Digest, Vec<u8>), AgentProblem> {
         let read = async {
-            let response = endpoint.get(path, accept).await?;
+            let response = endpoint.get(Asked { path, accept, from: 0 }).await?;
             bounded(response, self.document_max_bytes, endpoint).await
         };
         let bytes = match tokio::time::timeout(DOCUMENT_TIMEOUT, read).await {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use backon::BackoffBuilder as _;
 use cakework_wire::host::{AgentProblem, ProblemCode};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -19,14 +20,14 @@ use crate::config::{ImageLimits, Unpacker};
 use crate::digest::Digest;
 use crate::manifest::Layer;
 use crate::problem::{self, internal, invalid, problem};
-use crate::registry::Repository;
+use crate::registry::{Repository, pauses};
 use crate::unpack::{Purpose, Request};
 use crate::unpacking::Unpacking;
 
 /// Layers that arrive at a time, for all images together.
 const ARRIVING_MAX: usize = 12;
-const ATTEMPTS: u32 = 3;
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Bytes that have to have arrived since a stream broke off before, for the next break to be counted as the first.
+const HEADWAY_BYTES: u64 = 1 << 20;
 /// Longest time for one layer: an end to a server that sends a byte now and then.
 const LAYER_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -43,6 +44,15 @@ pub struct Fetcher {
     limits: ImageLimits,
     arriving: Semaphore,
     locks: Mutex<HashMap<(String, Digest), Weak<Lock>>>,
+}
+
+/// A layer on its way.
+struct Coming<'a> {
+    repository: &'a Repository,
+    layer: &'a Layer,
+    progress: &'a Progress,
+    /// Its bytes that the child has.
+    arrived: AtomicU64,
 }
 
 /// Compressed bytes of one image that have arrived.
@@ -72,26 +82,18 @@ impl Fetcher {
     ) -> Result<(), AgentProblem> {
         let lock = self.lock(registry, layer);
         let _alone = unless(cancel, lock.lock()).await?;
-        let mut attempt = 1;
-        loop {
-            if self.disk.has_layer(&layer.diff_id) {
-                progress.add(layer.size_bytes);
-                return Ok(());
-            }
-            let permit = unless(cancel, self.arriving.acquire()).await?;
-            let _permit = permit.map_err(|error| internal("fetching a layer", error))?;
-            let arrived = AtomicU64::new(0);
-            let fetched = self.attempt(repository, layer, progress, &arrived, cancel).await;
-            let Err(problem) = fetched else {
-                return Ok(());
-            };
-            progress.done_bytes.fetch_sub(arrived.load(Ordering::Relaxed), Ordering::Relaxed);
-            if problem.code != ProblemCode::RegistryUnavailable || attempt == ATTEMPTS {
-                return Err(problem);
-            }
-            unless(cancel, tokio::time::sleep(RETRY_PAUSE * attempt)).await?;
-            attempt += 1;
+        if self.disk.has_layer(&layer.diff_id) {
+            progress.add(layer.size_bytes);
+            return Ok(());
         }
+        let permit = unless(cancel, self.arriving.acquire()).await?;
+        let _permit = permit.map_err(|error| internal("fetching a layer", error))?;
+        let coming = Coming { repository, layer, progress, arrived: AtomicU64::new(0) };
+        let fetched = self.bring(&coming, cancel).await;
+        if fetched.is_err() {
+            progress.done_bytes.fetch_sub(coming.arrived(), Ordering::Relaxed);
+        }
+        fetched
     }
 
     /// Registries are kept apart, so that a slow or lying one holds up nobody else's layer.
@@ -107,20 +109,14 @@ impl Fetcher {
         lock
     }
 
-    async fn attempt(
-        &self,
-        repository: &Repository,
-        layer: &Layer,
-        progress: &Progress,
-        arrived: &AtomicU64,
-        cancel: &CancellationToken,
-    ) -> Result<(), AgentProblem> {
-        let stream = unless(cancel, repository.layer(&layer.digest)).await??;
+    async fn bring(&self, coming: &Coming<'_>, cancel: &CancellationToken) -> Result<(), AgentProblem> {
+        // Nothing is begun for a registry that does not answer.
+        let (stream, _) = unless(cancel, coming.repository.layer(&coming.layer.digest, 0)).await??;
         let tmp = self.disk.tmp();
         let failed = |error: std::io::Error| problem::disk("making a layer's directory", &error);
         tokio::fs::create_dir(&tmp).await.map_err(failed)?;
-        let result = self.unpack(stream, layer, &tmp, progress, arrived, cancel).await;
-        let (disk, diff_id) = (self.disk.clone(), layer.diff_id.clone());
+        let result = self.unpack(coming, stream, &tmp, cancel).await;
+        let (disk, diff_id) = (self.disk.clone(), coming.layer.diff_id.clone());
         let is_good = result.is_ok();
         let kept =
             tokio::task::spawn_blocking(
@@ -134,13 +130,12 @@ impl Fetcher {
 
     async fn unpack(
         &self,
+        coming: &Coming<'_>,
         stream: reqwest::Response,
-        layer: &Layer,
         tmp: &Path,
-        progress: &Progress,
-        arrived: &AtomicU64,
         cancel: &CancellationToken,
     ) -> Result<(), AgentProblem> {
+        let layer = coming.layer;
         // What a registry sends has to be what the manifest promised.
         let request = Request {
             purpose: Purpose::Layer,
@@ -153,7 +148,7 @@ impl Fetcher {
         };
         let mut child = Unpacking::start(&self.unpacker, tmp, &request).await?;
         let work = async {
-            pump(stream, layer, &mut child, progress, arrived).await?;
+            coming.pump(stream, &mut child).await?;
             child.conclude().await.map(drop)
         };
         let result = tokio::select! {
@@ -192,26 +187,55 @@ fn stopped() -> AgentProblem {
     problem(ProblemCode::Internal, "The pull was stopped.")
 }
 
-/// Gives the child the layer's bytes. That it has heard enough is no error: it says why.
-async fn pump(
-    mut stream: reqwest::Response,
-    layer: &Layer,
-    child: &mut Unpacking,
-    progress: &Progress,
-    arrived: &AtomicU64,
-) -> Result<(), AgentProblem> {
-    while let Some(chunk) = stream.chunk().await.map_err(broken)? {
-        let count = chunk.len() as u64;
-        if arrived.load(Ordering::Relaxed) + count > layer.size_bytes {
-            return Err(invalid("A layer is larger than its manifest says."));
-        }
-        if !child.give(&chunk).await? {
-            return Ok(());
-        }
-        arrived.fetch_add(count, Ordering::Relaxed);
-        progress.add(count);
+impl Coming<'_> {
+    fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
     }
-    Ok(())
+
+    /// Gives the child the layer's bytes; where the registry breaks off, from there on. That the child has heard enough
+    /// is no error: it says why.
+    async fn pump(&self, mut stream: reqwest::Response, child: &mut Unpacking) -> Result<(), AgentProblem> {
+        let (mut pauses, mut before) = (pauses().build(), 0);
+        loop {
+            let from = self.arrived();
+            let Err(error) = self.pump_stream(stream, before, child).await? else { return Ok(()) };
+            let problem = broken(error);
+            if self.arrived() >= from + HEADWAY_BYTES {
+                pauses = self::pauses().build();
+            }
+            let Some(pause) = pauses.next() else { return Err(problem) };
+            tokio::time::sleep(pause).await;
+            (stream, before) = self.repository.layer(&self.layer.digest, self.arrived()).await?;
+        }
+    }
+
+    /// Gives the child what a stream has behind its first `before` bytes. The inner error is the stream's.
+    async fn pump_stream(
+        &self,
+        mut stream: reqwest::Response,
+        mut before: u64,
+        child: &mut Unpacking,
+    ) -> Result<Result<(), reqwest::Error>, AgentProblem> {
+        loop {
+            let mut chunk = match stream.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
+            };
+            let known = before.min(chunk.len() as u64);
+            before -= known;
+            let chunk = chunk.split_off(known as usize);
+            let count = chunk.len() as u64;
+            if self.arrived() + count > self.layer.size_bytes {
+                return Err(invalid("A layer is larger than its manifest says."));
+            }
+            if !child.give(&chunk).await? {
+                return Ok(Ok(()));
+            }
+            self.arrived.fetch_add(count, Ordering::Relaxed);
+            self.progress.add(count);
+        }
+    }
 }
 
 /// A layer's stream broke off. The error's own text could hold a signed URL.

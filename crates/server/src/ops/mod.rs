@@ -7,6 +7,7 @@ pub(crate) mod exec_ticket;
 pub(crate) mod files;
 pub(crate) mod follow;
 pub(crate) mod images;
+pub(crate) mod log_search;
 pub(crate) mod logs;
 pub(crate) mod once;
 pub(crate) mod registries;

@@ -193,10 +193,11 @@ fn wish(app: &App, vm: &Vm, wait: Duration) -> anyhow::Result<PutVm> {
         Some(deadline_ms) => deadline_ms.saturating_sub(START_MARGIN_MS).saturating_sub(now_ms()),
         None => app.config.start_timeout_secs * 1000,
     };
-    let cached = vm.cached.as_ref().map(|cached| PutCached {
-        spec: CachedSpec { scope: vm.account.to_string(), prewarm: cached.prewarm },
-        run: vm.state == VmState::Created,
-    });
+    let cached = vm
+        .cached
+        .as_ref()
+        .map(|cached| PutCached { spec: CachedSpec { prewarm: cached.prewarm }, run: vm.state == VmState::Created });
     let wait_ms = wait.as_millis() as u64;
-    Ok(PutVm { generation: vm.generation, spec, timeout_ms: vm.timeout_ms, start_remaining_ms, wait_ms, cached })
+    let scope = vm.account.to_string();
+    Ok(PutVm { generation: vm.generation, scope, spec, timeout_ms: vm.timeout_ms, start_remaining_ms, wait_ms, cached })
 }

@@ -1,22 +1,28 @@
-//! Logs of VMs and builds: a page, or with `follow` all of it as server-sent events.
+//! Logs of VMs and builds: a page, or with `follow` all of it as server-sent events; and a search through those of all VMs.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::State;
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
+use cakework_api::logs::FoundLogs;
 use cakework_api::problem::ErrorCode;
 use cakework_core::logquery::{InvalidQuery, LogQuery, RawQuery};
+use cakework_core::logsearch::Mark;
 use futures_util::Stream;
 use http::HeaderMap;
 
-use super::extract::Params;
+use super::extract::{Params, Reader};
+use super::openapi::Failures;
 use crate::app::Shared;
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::ops::follow::{self, Event, Follower, read_place};
+use crate::ops::log_search;
 use crate::ops::logs::{self, Log};
+use crate::store::vms::VmFilter;
 
 /// Time between two signs of life of a log that is followed and does not grow.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -60,30 +66,86 @@ pub(super) async fn answer(
             return Err(ApiError::field(ErrorCode::InvalidValue, "follow", "`follow` must be `true` or `false`."));
         }
     };
-    let [query, batch, order, mut pagination, from, to] =
-        ["query", "batch", "order", "pagination", "from", "to"].map(|name| params.take(name));
+    let mut asked = Asked::take(&mut params);
     params.done()?;
     let mut passed = 0;
     if let Some(last) = headers.get(LAST_EVENT_ID).filter(|_| is_followed) {
         let place = last.to_str().ok().and_then(read_place);
         let (token, lines) = place.ok_or_else(|| invalid_query(InvalidQuery::Pagination))?;
-        (pagination, passed) = (token.map(str::to_owned), lines);
+        (asked.pagination, passed) = (token.map(str::to_owned), lines);
     }
-    let raw = RawQuery {
-        query: query.as_deref(),
-        batch: batch.as_deref(),
-        order: order.as_deref(),
-        pagination: pagination.as_deref(),
-        from: from.as_deref(),
-        to: to.as_deref(),
-    };
-    let query = LogQuery::parse(raw).map_err(invalid_query)?;
+    let query = asked.query()?;
     if !is_followed {
         return Ok(Json(logs::page(&app, &caller, &log, query).await?).into_response());
     }
     let follower = follow::follow(app, caller, log, query, passed).await?;
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(events(follower)).keep_alive(keep_alive).into_response())
+}
+
+/// The parameters of a query, as they came.
+struct Asked {
+    query: Option<String>,
+    batch: Option<String>,
+    order: Option<String>,
+    pagination: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+impl Asked {
+    fn take(params: &mut Params) -> Self {
+        let [query, batch, order, pagination, from, to] =
+            ["query", "batch", "order", "pagination", "from", "to"].map(|name| params.take(name));
+        Self { query, batch, order, pagination, from, to }
+    }
+
+    fn query(&self) -> Result<LogQuery, ApiError> {
+        let raw = RawQuery {
+            query: self.query.as_deref(),
+            batch: self.batch.as_deref(),
+            order: self.order.as_deref(),
+            pagination: self.pagination.as_deref(),
+            from: self.from.as_deref(),
+            to: self.to.as_deref(),
+        };
+        LogQuery::parse(raw).map_err(invalid_query)
+    }
+}
+
+/// Lines of the logs of all VMs, or of those that the filters leave, in the order of time; also of VMs that are over.
+/// Logs of builds are not among them.
+#[utoipa::path(get, path = "/v1/logs", operation_id = "searchLogs", tag = "vms", security(("apiKey" = [])),
+    params(
+        ("query" = Option<String>, Query, description = "Case-insensitive substring."),
+        ("tenant" = Option<String>, Query, description = "Only of this end user's VMs."),
+        ("imageId" = Option<String>, Query, description = "Only of VMs of this image."),
+        ("metadata.KEY" = Option<String>, Query, description = "Only of VMs with this mark; as often as needed."),
+        ("batch" = Option<u32>, Query, description = "50–1000, 100 by default."),
+        ("order" = Option<String>, Query, description = "`oldest_first` (default) or `newest_first`."),
+        ("pagination" = Option<String>, Query, description = "The token of the page before."),
+        ("from" = Option<String>, Query, description = "ISO 8601, inclusive."),
+        ("to" = Option<String>, Query, description = "ISO 8601, inclusive."),
+    ),
+    responses((status = 200, body = FoundLogs), Failures))]
+pub(super) async fn search(
+    State(app): State<Shared>,
+    Reader(caller): Reader,
+    mut params: Params,
+) -> Result<Json<FoundLogs>, ApiError> {
+    let filter = VmFilter {
+        image: super::vms::image(&mut params)?,
+        tenant: params.take("tenant"),
+        metadata: params.take_prefixed("metadata."),
+        ..VmFilter::default()
+    };
+    let mut asked = Asked::take(&mut params);
+    params.done()?;
+    let token = asked.pagination.take();
+    let query = asked.query()?;
+    let read = |token: String| Mark::read(&token, query.order).ok_or_else(|| invalid_query(InvalidQuery::Pagination));
+    let after = token.map(read).transpose()?;
+    Ok(Json(log_search::search(&app, &caller, filter, query, after).await?))
 }
 
 fn events(follower: Follower) -> impl Stream<Item = Result<SseEvent, Infallible>> {

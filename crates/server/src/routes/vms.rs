@@ -8,6 +8,7 @@ use axum::response::Response;
 use cakework_api::logs::Logs;
 use cakework_api::problem::ErrorCode;
 use cakework_api::vm::{StartVm, Vm, VmList, VmState};
+use cakework_core::id::ImageId;
 use http::{HeaderMap, StatusCode};
 use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
@@ -38,6 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(get))
         .routes(routes!(wait))
         .routes(routes!(logs))
+        .routes(routes!(super::logs::search))
         .routes(routes!(list))
         .routes(routes!(list_unversioned))
 }
@@ -123,10 +125,8 @@ async fn logs(
     responses((status = 200, body = VmList), Failures))]
 async fn list(State(app): State<Shared>, Reader(caller): Reader, mut params: Params) -> Result<Json<VmList>, ApiError> {
     let states = params.take("status").map(|word| state("status", &word)).transpose()?;
-    let image = params.take("imageId").map(|id| id.parse()).transpose();
-    let bad_image = |_| ApiError::field(ErrorCode::InvalidValue, "imageId", "`imageId` is not an image's id.");
     let filter = VmFilter {
-        image: image.map_err(bad_image)?,
+        image: image(&mut params)?,
         states: states.map_or(&[], VmState::recorded),
         tenant: params.take("tenant"),
         metadata: params.take_prefixed("metadata."),
@@ -150,6 +150,12 @@ async fn list(State(app): State<Shared>, Reader(caller): Reader, mut params: Par
     responses((status = 200, body = VmList), Failures))]
 async fn list_unversioned(state: State<Shared>, caller: Reader, params: Params) -> Result<Json<VmList>, ApiError> {
     list(state, caller, params).await
+}
+
+/// Takes the image that a list is narrowed to out of the parameters.
+pub(super) fn image(params: &mut Params) -> Result<Option<ImageId>, ApiError> {
+    let bad = |_| ApiError::field(ErrorCode::InvalidValue, "imageId", "`imageId` is not an image's id.");
+    params.take("imageId").map(|id| id.parse()).transpose().map_err(bad)
 }
 
 fn state(field: &str, word: &str) -> Result<VmState, ApiError> {

@@ -101,6 +101,38 @@ pub(crate) struct VmFilter {
     pub(crate) after: Option<Cursor>,
 }
 
+impl VmFilter {
+    /// Adds all but the place in the list.
+    fn narrow(&self, query: &mut QueryBuilder<Sqlite>) {
+        if let Some(image) = &self.image {
+            query.push(" AND image_id = ").push_bind(image.as_str().to_owned());
+        }
+        if let Some(tenant) = &self.tenant {
+            query.push(" AND tenant = ").push_bind(tenant.clone());
+        }
+        if !self.states.is_empty() {
+            query.push(" AND state IN (");
+            let mut list = query.separated(", ");
+            for state in self.states {
+                list.push_bind(state.as_str());
+            }
+            query.push(")");
+        }
+        for (key, value) in &self.metadata {
+            query.push(" AND EXISTS (SELECT 1 FROM vm_metadata m WHERE m.vm_id = vms.id AND m.key = ");
+            query.push_bind(key.clone()).push(" AND m.value = ").push_bind(value.clone()).push(")");
+        }
+    }
+}
+
+/// A VM whose log may hold lines of some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Logged {
+    pub(crate) id: VmId,
+    pub(crate) host: HostId,
+    pub(crate) tenant: Option<String>,
+}
+
 #[derive(FromRow)]
 pub(super) struct Row {
     id: String,
@@ -235,24 +267,7 @@ impl Store {
         let mut query: QueryBuilder<Sqlite> =
             QueryBuilder::new(concat!("SELECT ", columns!(), " FROM vms WHERE account_id = "));
         query.push_bind(account.as_str().to_owned());
-        if let Some(image) = &filter.image {
-            query.push(" AND image_id = ").push_bind(image.as_str().to_owned());
-        }
-        if let Some(tenant) = &filter.tenant {
-            query.push(" AND tenant = ").push_bind(tenant.clone());
-        }
-        if !filter.states.is_empty() {
-            query.push(" AND state IN (");
-            let mut list = query.separated(", ");
-            for state in filter.states {
-                list.push_bind(state.as_str());
-            }
-            query.push(")");
-        }
-        for (key, value) in &filter.metadata {
-            query.push(" AND EXISTS (SELECT 1 FROM vm_metadata m WHERE m.vm_id = vms.id AND m.key = ");
-            query.push_bind(key.clone()).push(" AND m.value = ").push_bind(value.clone()).push(")");
-        }
+        filter.narrow(&mut query);
         if let Some(after) = &filter.after {
             query.push(" AND (created_ms, id) < (").push_bind(column(after.created_ms)).push(", ");
             query.push_bind(after.id.clone()).push(")");
@@ -261,6 +276,33 @@ impl Store {
         let rows: Vec<Row> = query.build_query_as().fetch_all(&self.readers).await?;
         let place = |vm: &Vm| Cursor { created_ms: vm.created_ms, id: vm.id.to_string() };
         Ok(Page::cut(read_all(rows)?, limit, place))
+    }
+
+    /// An account's VMs that a host took and that were there at some time between `from_ms` and `to_ms`, the newest
+    /// first; whatever place the filter has in the list.
+    pub(crate) async fn vms_logged(
+        &self,
+        account: &AccountId,
+        filter: &VmFilter,
+        (from_ms, to_ms): (Option<u64>, Option<u64>),
+        limit: usize,
+    ) -> Result<Vec<Logged>, StoreError> {
+        let mut query: QueryBuilder<Sqlite> =
+            QueryBuilder::new("SELECT id, host_id, tenant FROM vms WHERE host_id IS NOT NULL AND account_id = ");
+        query.push_bind(account.as_str().to_owned());
+        filter.narrow(&mut query);
+        if let Some(from_ms) = from_ms {
+            query.push(" AND (state <> 'destroyed' OR updated_ms >= ").push_bind(column(from_ms)).push(")");
+        }
+        if let Some(to_ms) = to_ms {
+            query.push(" AND created_ms <= ").push_bind(column(to_ms));
+        }
+        query.push(" ORDER BY created_ms DESC, id DESC LIMIT ").push_bind(column(limit as u64));
+        let rows: Vec<(String, String, Option<String>)> = query.build_query_as().fetch_all(&self.readers).await?;
+        let read = |(id, host, tenant): (String, String, _)| {
+            Ok(Logged { id: id.parse().map_err(bad_row("vm"))?, host: host.parse().map_err(bad_row("vm"))?, tenant })
+        };
+        rows.into_iter().map(read).collect()
     }
 
     /// VMs that changed after `seq`, in the order of their changes.

@@ -90,7 +90,7 @@ async fn a_cached_vm_is_held_then_runs_as_often_as_it_is_started() {
         let cached = put.cached.as_ref().unwrap();
         assert_eq!((put.generation, put.spec.env["A"].as_str()), (Generation::FIRST, "b"));
         assert_eq!((cached.run, cached.spec.prewarm), (false, Prewarm::Create));
-        assert_eq!(cached.spec.scope, api.account.to_string());
+        assert_eq!(put.scope, api.account.to_string());
         assert!(put.start_remaining_ms > 0);
     }
     let mut hostnames = vec![vm["hostname"].clone()];

@@ -44,6 +44,7 @@ async fn every_operation_of_the_contract_is_there_under_both_forms() {
         (Method::POST, "/v1/vm/00000000000000/stop", "stopVM"),
         (Method::GET, "/v1/vm/00000000000000", "getVm"),
         (Method::GET, "/v1/vm/00000000000000/logs", "getVMLogs"),
+        (Method::GET, "/v1/logs", "searchLogs"),
         (Method::GET, "/v1/vms", "listVMs"),
         (Method::GET, "/vms", "listVMsUnversioned"),
         (Method::POST, "/v1/vm/cache", "cacheVM"),

@@ -312,3 +312,51 @@ async fn pages_of_a_log_are_passed_on_with_their_range() {
     assert_eq!(lines, ["x 0", "x 1", "x 2"]);
     assert_eq!(split, [Value::Null, json!(true), Value::Null], "only a line that goes on says so");
 }
+
+#[tokio::test]
+async fn a_search_goes_through_the_logs_that_the_filters_leave() {
+    let (api, host, key) = with_host().await;
+    let image = api.ready_image().await;
+    let begin = async |tenant: &str| {
+        let asked = json!({"imageId": image, "tenant": tenant, "metadata": {"job": tenant}});
+        let vm = api.post("/v1/vm/start", &key, asked).await.expect(201);
+        vm["id"].as_str().unwrap().to_owned()
+    };
+    let (a, b, c) = (begin("ann").await, begin("bob").await, begin("ann").await);
+    let found = async |key: &str, filter: &str| {
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = api.get(&format!("/v1/logs?query=x{filter}{token}"), key).await.expect(200);
+            for line in page["lines"].as_array().unwrap() {
+                assert_eq!(line["message"], format!("x of {}", line["vmId"].as_str().unwrap()));
+                assert_eq!(line["timestamp"], 7);
+                found.push((line["vmId"].as_str().unwrap().to_owned(), line["tenant"].as_str().unwrap().to_owned()));
+            }
+            match page["pagination"].as_str() {
+                Some(next) => token = format!("&pagination={next}"),
+                None => return found,
+            }
+        }
+    };
+    let sorted = |vms: &[(&str, &str)]| {
+        let mut vms: Vec<_> = vms.iter().map(|(vm, tenant)| ((*vm).to_owned(), (*tenant).to_owned())).collect();
+        vms.sort();
+        vms
+    };
+    let anns = sorted(&[(&a, "ann"), (&c, "ann")]);
+    assert_eq!(found(&key, "").await, sorted(&[(&a, "ann"), (&b, "bob"), (&c, "ann")]));
+    assert_eq!(found(&key, "&tenant=ann").await, anns);
+    assert_eq!(found(&key, "&metadata.job=bob").await, sorted(&[(&b, "bob")]));
+    assert_eq!(found(&key, &format!("&imageId={image}")).await.len(), 3);
+    // A time in which no VM was there asks no host.
+    host.world().searches.clear();
+    assert_eq!(found(&key, "&to=2020-01-01T00:00:00Z").await, []);
+    assert_eq!(found(&key, "&tenant=carl").await, []);
+    assert_eq!(host.world().searches, []);
+    // A tenant's own key sees that tenant's, whatever it asks for; another account nothing.
+    let bound = api.key_with(|key| key.tenant = Some("ann".into())).await;
+    assert_eq!(found(&bound, "").await, anns);
+    api.get("/v1/logs?tenant=bob", &bound).await.expect_code(400, "invalid_tenant");
+    let stranger = api.stranger().await;
+    assert_eq!(found(&stranger, "").await, []);
+}

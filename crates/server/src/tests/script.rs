@@ -24,13 +24,14 @@ use cakework_core::id::{BuildId, Generation, HostId, Incarnation, VmId};
 use cakework_core::isolation::Isolation;
 use cakework_core::lifecycle::{Exit, ExitReason};
 use cakework_core::logquery::Position;
+use cakework_core::logsearch::Mark;
 use cakework_wire::build::{
     BuildObservation, BuildPhase, BuildProblem, BuildReport, BuildSource, ContextKept, PutBuild, PutBuildAnswer,
 };
 use cakework_wire::host::{
-    Accepted, AgentProblem, CachedStatus, EndVm, HostStatus, ImageObservation, ImageReport, LogLine, LogPage,
-    LogRequest, PROTOCOL, ProblemCode, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage, ResolvedImage, SleepAnswer,
-    SleepVm, VmObservation, VmReport, WaitingVms, WakeVm, WatchPage,
+    Accepted, AgentProblem, CachedStatus, EndVm, FoundLine, FoundPage, HostStatus, ImageObservation, ImageReport,
+    LogLine, LogPage, LogRequest, PROTOCOL, ProblemCode, PullImage, PutVm, PutVmAnswer, Reply, ResolveImage,
+    ResolvedImage, SearchLogs, SleepAnswer, SleepVm, VmObservation, VmReport, WaitingVms, WakeVm, WatchPage,
 };
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,8 @@ pub(super) struct World {
     pub(super) contexts: BTreeMap<String, Vec<u8>>,
     pub(super) draining: bool,
     pub(super) images: BTreeMap<String, (ImageReport, u64)>,
+    /// What was looked for in the logs of many VMs.
+    pub(super) searches: Vec<SearchLogs>,
     /// What pulls were asked for.
     pub(super) pulls: Vec<PullImage>,
     /// What to do with the next calls that change something.
@@ -130,6 +133,7 @@ impl Host {
             contexts: BTreeMap::new(),
             draining: false,
             images: BTreeMap::new(),
+            searches: Vec::new(),
             pulls: Vec::new(),
             losses: VecDeque::new(),
             ghosts: Vec::new(),
@@ -157,6 +161,7 @@ impl Host {
             .route("/v1/host/cached", get(cached))
             .route("/v1/watch", get(watch_page))
             .route("/v1/vms/{id}/logs", post(logs))
+            .route("/v1/logs/search", post(search_logs))
             .route("/v1/builds/{id}/logs", post(build_logs))
             .route("/v1/images/resolve", post(resolve))
             .route("/v1/images/{digest}", put(pull).get(image))
@@ -458,6 +463,28 @@ async fn logs(State(shared): State<Shared>, UrlPath(id): UrlPath<VmId>, Json(req
     let line = LogLine { timestamp: 1, level: "info".into(), message, continues: after == 1 };
     let next = Position { generation: held.report.generation, segment: 1, offset: after + 1 };
     world.reply(LogPage { lines: vec![line], next: (after < 2).then_some(next) })
+}
+
+/// A line of each VM that it has, a page each.
+async fn search_logs(State(shared): State<Shared>, Json(request): Json<SearchLogs>) -> Response {
+    let mut world = shared.lock();
+    let is_behind = |vm: &VmId| request.after.as_ref().is_none_or(|mark| *vm > mark.vm);
+    let mut vms: Vec<_> = request.vms.iter().filter(|vm| world.vms.contains_key(*vm) && is_behind(vm)).collect();
+    vms.sort();
+    let position = Position { generation: Generation::FIRST, segment: 1, offset: 64 };
+    let found = vms.first().map(|vm| FoundLine {
+        mark: Mark { time_ms: 7, vm: (*vm).clone(), position },
+        line: LogLine {
+            timestamp: 7,
+            level: "info".into(),
+            message: format!("{} of {vm}", request.query.contains),
+            continues: false,
+        },
+    });
+    let next = found.as_ref().filter(|_| vms.len() > 1).map(|found| found.mark.clone());
+    let page = FoundPage { lines: found.into_iter().collect(), next };
+    world.searches.push(request);
+    world.reply(page)
 }
 
 async fn resolve(State(shared): State<Shared>, Json(_): Json<ResolveImage>) -> Response {

@@ -1,12 +1,13 @@
-//! Starts and stops of one cached VM, again and again, each with a request between them: what the server and the kernel
-//! hold afterwards beside what they held before. More than before is a leak, and fails the run.
+//! Starts and stops of one cached VM, again and again, each with a request between them, then imports and builds, each of
+//! an image that was not there: what the server and the kernel hold afterwards beside what they held before. More than
+//! before is a leak, and fails the run; but images stay, and what each of them takes is said.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use cakework_testkit::images::{Compression, Format, busybox};
+use anyhow::{Context as _, Result, bail, ensure};
+use cakework_testkit::images::{Compression, Entry, Format, Layer, busybox};
 use cakework_testkit::kernel::{Census, Kind, Scope};
 use cakework_testkit::{Auth, Registry};
 use serde_json::json;
@@ -19,11 +20,13 @@ use crate::subject::{Access, Subject, WAIT, first_byte};
 /// Cycles before the first count: caches fill, pools of threads grow.
 const WARM_UP: usize = 30;
 /// Each such cycle waits for an instance, and starts from it; the others take what there is.
-const PAUSED_EACH: usize = 4;
+const PAUSED_EACH: usize = 25;
 /// How much more resident memory the server may have: allocators give back late.
 const RSS_MORE: f64 = 1.15;
 /// How much more disk the host's files may take: a log of several runs ends where its last one did.
 const DISK_MORE: u64 = 1 << 20;
+/// How much disk an image of a file of some bytes may take: its documents, its layer, and a build's log.
+const IMAGE_BYTES: u64 = 64 << 10;
 /// Longest time until what a stop leaves to the background is done.
 const SETTLE: Duration = Duration::from_secs(60);
 const KINDS: [(Kind, &str); 7] = [
@@ -59,15 +62,29 @@ impl Held {
         Ok(Self { counts, rss_kib, disk_bytes: disk_bytes(&subject.data_dir.join("agent"))? })
     }
 
-    fn is_within(&self, before: &Self) -> bool {
+    /// Nothing more is held than before, with so many more images.
+    fn is_within(&self, before: &Self, images: usize) -> bool {
         self.counts.iter().all(|(name, count)| *name == "threads" || *count <= before.counts[name])
             && self.rss_kib as f64 <= before.rss_kib as f64 * RSS_MORE
-            && self.disk_bytes <= before.disk_bytes + DISK_MORE
+            && self.disk_bytes <= before.disk_bytes + DISK_MORE + images as u64 * IMAGE_BYTES
+    }
+
+    /// What is held once the background has done what was left to it.
+    async fn settled(subject: &Subject, scope: &Scope, before: &Self, images: usize) -> Result<Self> {
+        subject.until_waiting("paused", 1).await?;
+        let end = Instant::now() + SETTLE;
+        loop {
+            let now = Self::now(subject, scope)?;
+            if now.is_within(before, images) || Instant::now() >= end {
+                return Ok(now);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 }
 
-/// Goes round `cycles` times and compares.
-pub async fn measure(access: &Access, cycles: usize) -> Result<Table> {
+/// Goes round `cycles` times, imports and builds `images` each, and compares.
+pub async fn measure(access: &Access, cycles: usize, images: usize) -> Result<Table> {
     let subject = access.start().await?;
     let registry = Registry::start(Auth::Basic).await?;
     registry.push("bench/busybox", "v1", &busybox(Format::Oci, Compression::Gzip)?.build()).await?;
@@ -89,41 +106,71 @@ pub async fn measure(access: &Access, cycles: usize) -> Result<Table> {
         turn(&subject, id, name, cycle, &mut tiers).await?;
     }
     let took = began.elapsed();
-    subject.until_waiting("paused", 1).await?;
-    let end = Instant::now() + SETTLE;
-    let after = loop {
-        let after = Held::now(&subject, &scope)?;
-        if after.is_within(&before) || Instant::now() >= end {
-            break after;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    };
-    let mut table =
-        Table::new(format!("{cycles} starts and stops of a cached VM"), &["held", "before", "after", "target"]);
-    for (name, count) in &after.counts {
+    let after = Held::settled(&subject, &scope, &before, 0).await?;
+    // The first ones fill what is kept for builds; they are not counted.
+    for number in 0..WARM_UP {
+        bring(&subject, &registry, &image, number).await?;
+    }
+    let between = Held::settled(&subject, &scope, &before, 2 * WARM_UP).await?;
+    let began = Instant::now();
+    for number in WARM_UP..WARM_UP + images {
+        bring(&subject, &registry, &image, number).await?;
+    }
+    let brought = began.elapsed();
+    let last = Held::settled(&subject, &scope, &between, 2 * images).await?;
+
+    let mut table = Table::new(
+        format!("{cycles} starts and stops of a cached VM, then {images} imports and {images} builds"),
+        &["held", "before", "after the cycles", "before the images", "after them", "target of each"],
+    );
+    let held = [&before, &after, &between, &last];
+    for name in after.counts.keys() {
         let target = if *name == "threads" { "" } else { "≤ before" };
-        table.row(&[(*name).to_owned(), before.counts[name].to_string(), count.to_string(), target.to_owned()]);
+        table.row(&row(name, held.map(|held| held.counts[name].to_string()), target));
     }
     let mib = |bytes: u64| format!("{:.1}", bytes as f64 / 1_048_576.0);
-    table.row(&[
-        "RSS of the server, MiB".to_owned(),
-        mib(before.rss_kib << 10),
-        mib(after.rss_kib << 10),
-        format!("≤ {RSS_MORE}×"),
-    ]);
-    table.row(&[
-        "disk of the host, MiB".to_owned(),
-        mib(before.disk_bytes),
-        mib(after.disk_bytes),
-        "≤ 1 MiB more".to_owned(),
-    ]);
+    let more = format!("≤ {RSS_MORE}×");
+    table.row(&row("RSS of the server, MiB", held.map(|held| mib(held.rss_kib << 10)), &more));
+    table.row(&row(
+        "disk of the host, MiB",
+        held.map(|held| mib(held.disk_bytes)),
+        "≤ 1 MiB more; 64 KiB for each image",
+    ));
     let tiers: Vec<String> = tiers.iter().map(|(tier, count)| format!("{count} {tier}")).collect();
-    table.note(format!("In {} s; starts: {}.", took.as_secs(), tiers.join(", ")));
-    ensure!(after.is_within(&before), "something leaks:\n{table}");
+    let (took, brought) = (took.as_secs(), brought.as_secs());
+    table.note(format!("Cycles in {took} s, images in {brought} s; starts: {}.", tiers.join(", ")));
+    ensure!(after.is_within(&before, 0) && last.is_within(&between, 2 * images), "something leaks:\n{table}");
     subject.post(&format!("/v1/vm/{id}/destroy"), json!({})).await?;
     let left: Vec<_> = Census::leftovers(&scope, &empty, SETTLE)?;
     ensure!(left.is_empty(), "left over once the VM was destroyed: {left:?}");
     Ok(table)
+}
+
+fn row(name: &str, held: [String; 4], target: &str) -> [String; 6] {
+    let [before, after, between, last] = held;
+    [name.to_owned(), before, after, between, last, target.to_owned()]
+}
+
+/// Imports an image, and builds one, that were not there.
+async fn bring(subject: &Subject, registry: &Registry, base: &str, number: usize) -> Result<()> {
+    let tag = format!("n{number}");
+    let layer = Layer::new(&[Entry::file("srv/n", tag.clone())], Compression::Gzip);
+    registry.push("bench/busybox", &tag, &busybox(Format::Oci, Compression::Gzip)?.layer(layer).build()).await?;
+    subject.import(&registry.reference("bench/busybox", &tag), registry.password()).await?;
+    let file = json!({"dir": ".", "name": "f", "content": "f"});
+    let dockerfile = format!("FROM cakework/{base}\nRUN echo {number} > /n\nCOPY f /f\n");
+    let build = subject.post("/v1/image/build/files", json!({"dockerfile": dockerfile, "files": [file]})).await?;
+    let id = build["buildId"].as_str().context("an id")?;
+    let end = Instant::now() + WAIT;
+    loop {
+        let build = subject.get(&format!("/v1/image/build/{id}")).await?;
+        match build["status"].as_str() {
+            Some("succeeded") => return Ok(()),
+            Some("failed") => bail!("the build failed: {build}"),
+            _ => ensure!(Instant::now() < end, "the build does not end: {build}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// One start, one request, one stop.

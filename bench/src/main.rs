@@ -53,11 +53,14 @@ enum What {
     Memory,
     /// Cached VMs: paused, restored and cold starts beside `crun run`, wakes beside a bare resume, fifty at once, exec.
     Cached,
-    /// Starts and stops of a cached VM: what is held afterwards beside what was held before.
+    /// Starts and stops of a cached VM, imports and builds: what is held afterwards beside what was held before.
     Cycles {
-        /// How often.
+        /// Starts and stops.
         #[arg(long, default_value_t = 1000)]
         cycles: usize,
+        /// Imports, and as many builds.
+        #[arg(long, default_value_t = 50)]
+        images: usize,
     },
     /// Builds: a RUN beside `runsc run`, a Dockerfile of six steps beside buildah, cached, changed, and four at once.
     Build,
@@ -71,7 +74,7 @@ async fn main() -> Result<()> {
         What::Import => import::measure(&args.access, args.runs, args.floor_only).await?,
         What::Get => get::measure(&args.access).await?,
         What::Cached => cached::measure(&args.access, args.runs).await?,
-        What::Cycles { cycles } => cycles::measure(&args.access, cycles).await?,
+        What::Cycles { cycles, images } => cycles::measure(&args.access, cycles, images).await?,
         What::Build => build::measure(&args.access, args.runs).await?,
         What::Logs => logs::measure(&args.access, args.runs).await?,
         What::Memory => memory::measure(&args.access).await?,

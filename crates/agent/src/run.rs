@@ -3,6 +3,7 @@
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context;
 use cakework_image::{ImageStore, Unpacker, rootfs};
@@ -25,6 +26,9 @@ use crate::{capacity, serve};
 
 /// Open files that a process inside may have: what a host without `CAP_SYS_RESOURCE` still grants.
 const OPEN_FILES_MAX: u64 = 20_000;
+/// Pauses between looks for an engine that did not work.
+const ENGINE_PAUSE_MIN: Duration = Duration::from_secs(5);
+const ENGINE_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Sandboxes that are asked something at once.
 const SANDBOXES_AT_ONCE: usize = 16;
 
@@ -102,6 +106,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let forgetting = tokio::spawn(vm::collect_for_ever(registry.clone(), config.dir.clone(), keep, shutdown.clone()));
     let sparing = tokio::spawn(registry.clone().keep_spares());
     let reporting = tokio::spawn(report_images(images.clone(), board.clone(), shutdown.clone()));
+    let proving = engine.is_err().then(|| tokio::spawn(end_once_it_works(probe, shutdown.clone())));
     let state = Arc::new(serve::State {
         host: Mutex::new(host),
         dir: config.dir.clone(),
@@ -130,7 +135,30 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     forgetting.await.context("removing old logs")?;
     reporting.await.context("reporting images")?;
     sparing.await.context("making sandboxes ahead")?;
+    if let Some(proving) = proving {
+        proving.await.context("looking for an engine")?;
+    }
     served
+}
+
+/// Looks again for an engine that did not work: a disk may have been full, a program missing. Once it works the agent
+/// ends, and its successor begins with it.
+async fn end_once_it_works(probe: ProbeConfig, shutdown: CancellationToken) {
+    let mut pause = ENGINE_PAUSE_MIN;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(ENGINE_PAUSE_MAX);
+        match engine::probe(&probe).await {
+            Ok(engine) => {
+                tracing::info!(version = engine.version, "gVisor runs here now: the agent begins anew with it");
+                return shutdown.cancel();
+            }
+            Err(gap) => tracing::warn!(reason = gap.reason, fix = gap.fix, "there is still no engine that works"),
+        }
+    }
 }
 
 /// Ends the commands that were open when the agent before this one ended: nobody hears them.

@@ -2,18 +2,19 @@
 
 mod support;
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cakework_testkit::images::{Builder, Compression, Entry, Format, Layer, busybox};
 use cakework_testkit::kernel::{Census, Kind};
+use cakework_testkit::scarce::Disk;
 use cakework_testkit::server::Options;
 use cakework_testkit::{Auth, Registry, Server};
 use serde_json::{Value, json};
 use support::{PROGRAM, need_root, open_dir};
 
 const SETTLE: Duration = Duration::from_secs(10);
+/// Longest time until a host has found an engine that came later.
+const ENGINE: Duration = Duration::from_secs(60);
 
 /// A busybox that is there, and its id.
 async fn import(server: &Server, registry: &Registry) -> String {
@@ -87,6 +88,32 @@ async fn without_a_proven_engine_no_vm_starts_and_the_reason_is_said() {
     assert_eq!((census.count(Kind::Netns), census.count(Kind::Loop)), (0, 0));
 }
 
+/// Whoever installs the engine after the server, or makes room for it, does not have to start anything again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_comes_later_is_found() {
+    let dir = open_dir();
+    let runsc = dir.path().join("runsc");
+    let server = server_with(&format!("[isolation]\nrunsc = \"{}\"\n", runsc.display())).await;
+    let registry = Registry::start(Auth::Basic).await.expect("a registry");
+    let image = import(&server, &registry).await;
+    let refused = server.start_vm(json!({"imageId": image})).await.expect("an answer");
+    let problem = refused.refused(503, "isolation_unavailable");
+    assert!(text(&problem["detail"]).contains("was not found at"), "{problem}");
+    let out = std::process::Command::new("sh").args(["-c", "command -v runsc"]).output().expect("a shell");
+    let installed = String::from_utf8(out.stdout).expect("a path");
+    std::os::unix::fs::symlink(installed.trim(), &runsc).expect("made");
+    let end = std::time::Instant::now() + ENGINE;
+    loop {
+        let vm = server.start_vm(json!({"imageId": image})).await.expect("an answer");
+        if vm.status == 201 {
+            server.stop_vm(text(&vm.json["id"])).await.expect("an answer").ok();
+            return;
+        }
+        assert!(std::time::Instant::now() < end, "{}", vm.text);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_byte_fails_the_image_and_no_vm_starts_from_it() {
     let server = server_with("").await;
@@ -112,40 +139,13 @@ async fn a_flipped_byte_fails_the_image_and_no_vm_starts_from_it() {
     server.start_vm(json!({"imageId": id})).await.expect("an answer").refused(409, "image_failed");
 }
 
-/// A file system of its own, of some MiB.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: &Path, mib: u32) -> Self {
-        std::fs::create_dir(at).expect("a directory");
-        let size = std::ffi::CString::new(format!("size={mib}m,mode=711")).expect("no NUL");
-        rustix::mount::mount("tmpfs", at, "tmpfs", rustix::mount::MountFlags::empty(), Some(size.as_c_str()))
-            .expect("a tmpfs");
-        Self(at.to_owned())
-    }
-
-    /// Leaves no room; gives the file that has it.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("ballast");
-        let mut file = std::fs::File::create(&path).expect("a file");
-        while file.write_all(&[0; 4096]).is_ok() {}
-        path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_and_nothing_is_half_done() {
     need_root();
     let dir = open_dir();
-    let disk = Disk::mount(&dir.path().join("disk"), 64);
+    let disk = Disk::mount(&dir.path().join("disk"), 64, None).expect("a tmpfs");
     let options = Options {
-        data_dir: Some(disk.0.join("data")),
+        data_dir: Some(disk.path().join("data")),
         // The host would refuse for its capacity, before anything is written.
         config: Some("[capacity]\ndisk_mib = 1000000\n".to_owned()),
         ..Options::new(PROGRAM)
@@ -158,7 +158,7 @@ async fn a_full_disk_is_said_and_nothing_is_half_done() {
     let kept = server.start_vm(json!({"imageId": image})).await.expect("an answer").ok();
     let before = Census::take(&server.scope().expect("an instance")).expect("a count");
 
-    let ballast = disk.fill();
+    let ballast = disk.fill().expect("filled");
     let refused = server.start_vm(json!({"imageId": image})).await.expect("an answer");
     refused.refused(503, "disk_full");
     // An import is refused, or fails where its first layer finds no room.
@@ -175,7 +175,7 @@ async fn a_full_disk_is_said_and_nothing_is_half_done() {
     let left = Census::leftovers(&server.scope().expect("an instance"), &before, SETTLE).expect("a count");
     assert!(left.is_empty(), "{left:?}");
 
-    std::fs::remove_file(ballast).expect("there");
+    drop(ballast);
     let again = server.start_vm(json!({"imageId": image})).await.expect("an answer").ok();
     assert_eq!(again["state"], "started");
     for vm in [&kept, &again] {

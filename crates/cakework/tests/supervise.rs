@@ -148,6 +148,7 @@ fn no_key_is_made_where_stdout_is_the_journals() {
 fn a_purge_that_keeps_data_leaves_nothing_else() {
     let mut serve = Serve::start();
     let (scope, before) = (serve.scope(), serve.record());
+    wait_for("a database", || serve.data_dir.join("api/cakework.db").exists().then_some(()));
     serve.stop();
     let purged = run(&["purge", "--yes", "--keep-data", "--data-dir", serve.data()]);
     assert!(purged.status.success(), "{}", stderr(&purged));

@@ -23,7 +23,7 @@ use crate::hostname::{self, NoLabel};
 use crate::metrics::EdgeMetrics;
 use crate::problem::Problem;
 use crate::reach::{Place, Reach, Wish};
-use crate::routes::{Known, RouteTable};
+use crate::routes::{Known, RouteTable, Target};
 use crate::tunnel;
 
 /// Times that a request is sent, over connections that turn out to be closed.
@@ -115,6 +115,8 @@ impl Proxy {
                 Err(Unsent::Broken(error)) => match &again {
                     // The VM closed a kept connection at the moment that it was taken (RFC 9112 §9.3.1).
                     Some(again) if reached.reused && is_closed(&error) => request = again.to_request(),
+                    // Its sandbox is gone, and whatever it did of the request with it: its memory goes on without.
+                    Some(again) if known.borrow().route.target == Target::Spilled => request = again.to_request(),
                     _ => return Err(broken(&error, &place, &known)),
                 },
                 Err(Unsent::Late) => {

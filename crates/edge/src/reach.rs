@@ -131,7 +131,7 @@ impl Reach {
                     Some(Place { vm_id: now.route.vm_id, generation: now.route.generation, address })
                 }
                 Target::Starting => None,
-                Target::Dormant => {
+                Target::Dormant | Target::Spilled => {
                     // What was connected to it before may be gone when it is back.
                     self.pool.forget(&now.route.vm_id, now.route.generation);
                     if wake.is_none() && wakes == WAKES_MAX {
@@ -288,8 +288,8 @@ impl Reach {
         Ok(sender)
     }
 
-    /// Ends when the route has led elsewhere for the time that open requests have to end. A VM that only slept is back
-    /// before that.
+    /// Ends when the route has led elsewhere for the time that open requests have to end, or the sandbox is gone. A VM
+    /// that only slept is back before that.
     pub(crate) fn left(
         &self,
         place: Place,
@@ -299,7 +299,9 @@ impl Reach {
         async move {
             // An error says that the label was removed.
             while known.wait_for(|known| !place.is(known)).await.is_ok() {
-                match timeout(drain, known.wait_for(|known| place.is(known))).await {
+                let is_spilled = |known: &Known| known.route.target == Target::Spilled;
+                match timeout(drain, known.wait_for(|known| place.is(known) || is_spilled(known))).await {
+                    Ok(Ok(known)) if is_spilled(&known) => return,
                     Ok(Ok(_)) => {}
                     Ok(Err(_)) => break,
                     Err(_) => return,

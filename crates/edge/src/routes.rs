@@ -27,6 +27,8 @@ pub enum Target {
     Ready(SocketAddr),
     /// It stands still or sleeps: a request has it started or woken.
     Dormant,
+    /// It sleeps without its sandbox: the same, and connections to it are cut at once, since nobody answers on them.
+    Spilled,
     /// It is not running, and no request starts it.
     Stopped,
 }

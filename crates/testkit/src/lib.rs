@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod process;
 pub mod registry;
 pub mod remote;
+pub mod scarce;
 pub mod server;
 
 pub use git::GitServer;

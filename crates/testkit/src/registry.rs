@@ -24,6 +24,19 @@ pub enum Auth {
     Anonymous,
 }
 
+/// A service that gives out tokens for a registry (Docker's "Token Authentication Specification").
+#[derive(Debug, Clone)]
+pub struct TokenService {
+    /// Its URL.
+    pub realm: String,
+    /// The registry's name in tokens.
+    pub service: String,
+    /// Whose tokens they are.
+    pub issuer: String,
+    /// The certificate of the key that signs them, in PEM.
+    pub certificate: PathBuf,
+}
+
 /// How long a registry may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -37,15 +50,20 @@ pub struct Registry {
 impl Registry {
     /// Starts a registry that speaks plain HTTP, and waits until it answers.
     pub async fn start(auth: Auth) -> Result<Self> {
-        Self::start_with(auth, false).await
+        Self::start_with(auth, false, None).await
+    }
+
+    /// The same for those who bring a token of a service; whoever pushes brings one too.
+    pub async fn start_behind(tokens: &TokenService) -> Result<Self> {
+        Self::start_with(Auth::Anonymous, false, Some(tokens)).await
     }
 
     /// The same with TLS: its certificate is signed by [`Registry::ca_file`], which nobody else knows.
     pub async fn start_tls(auth: Auth) -> Result<Self> {
-        Self::start_with(auth, true).await
+        Self::start_with(auth, true, None).await
     }
 
-    async fn start_with(auth: Auth, tls: bool) -> Result<Self> {
+    async fn start_with(auth: Auth, tls: bool, tokens: Option<&TokenService>) -> Result<Self> {
         let mut dir = tempfile::Builder::new().prefix("cakework-registry-").tempdir()?;
         let password = match auth {
             Auth::Basic => Some(write_htpasswd(&dir.path().join("htpasswd"))?),
@@ -57,7 +75,7 @@ impl Registry {
         for _ in 0..3 {
             let port = http::free_port()?;
             let config = dir.path().join("config.yml");
-            std::fs::write(&config, config_text(port, dir.path(), auth, tls))?;
+            std::fs::write(&config, config_text(port, dir.path(), auth, tls, tokens))?;
             let args = ["serve".to_owned(), config.display().to_string()];
             let process = Process::start(Path::new("docker-registry"), &args, &dir.path().join("registry.log"))?;
             let host = format!("127.0.0.1:{port}");
@@ -66,7 +84,7 @@ impl Registry {
                 None => Remote::new(host, password.clone()),
             };
             let mut registry = Self { process, remote, dir };
-            match registry.wait_until_ready().await {
+            match registry.wait_until_ready(tokens.is_some()).await {
                 Ok(()) => return Ok(registry),
                 Err(error) => last = Some(error),
             }
@@ -121,13 +139,14 @@ impl Registry {
         &self.remote
     }
 
-    async fn wait_until_ready(&mut self) -> Result<()> {
+    async fn wait_until_ready(&mut self, wants_token: bool) -> Result<()> {
         let end = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.process.ended()? {
                 bail!("docker-registry ended with {status}:\n{}", self.log());
             }
-            if self.remote.answers().await {
+            let is_up = if wants_token { self.remote.refuses().await } else { self.remote.answers().await };
+            if is_up {
                 return Ok(());
             }
             ensure!(Instant::now() < end, "docker-registry does not answer:\n{}", self.log());
@@ -145,16 +164,20 @@ fn write_htpasswd(path: &Path) -> Result<String> {
     Ok(password)
 }
 
-fn config_text(port: u16, dir: &Path, auth: Auth, tls: bool) -> String {
+fn config_text(port: u16, dir: &Path, auth: Auth, tls: bool, tokens: Option<&TokenService>) -> String {
     let dir = dir.display();
     let tls = if tls {
         format!("  tls:\n    certificate: {dir}/registry.pem\n    key: {dir}/registry.key\n")
     } else {
         String::new()
     };
-    let auth = match auth {
-        Auth::Basic => format!("auth:\n  htpasswd:\n    realm: cakework\n    path: {dir}/htpasswd\n"),
-        Auth::Anonymous => String::new(),
+    let auth = match (auth, tokens) {
+        (_, Some(TokenService { realm, service, issuer, certificate })) => format!(
+            "auth:\n  token:\n    realm: {realm}\n    service: {service}\n    issuer: {issuer}\n    rootcertbundle: {}\n",
+            certificate.display()
+        ),
+        (Auth::Basic, None) => format!("auth:\n  htpasswd:\n    realm: cakework\n    path: {dir}/htpasswd\n"),
+        (Auth::Anonymous, None) => String::new(),
     };
     format!(
         "version: 0.1\n\

@@ -46,6 +46,12 @@ impl Remote {
         matches!(request.send().await, Ok(response) if response.status() == StatusCode::OK)
     }
 
+    /// Whether it answers, and asks who is there.
+    pub async fn refuses(&self) -> bool {
+        let sent = self.client.get(format!("{}/v2/", self.base())).send().await;
+        matches!(sent, Ok(response) if response.status() == StatusCode::UNAUTHORIZED)
+    }
+
     /// Uploads an image under `name:tag`; gives its manifest's digest.
     pub async fn push(&self, name: &str, tag: &str, image: &Image) -> Result<String> {
         self.push_untagged(name, image).await?;

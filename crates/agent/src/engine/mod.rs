@@ -1,6 +1,6 @@
 //! Finds the sandbox engine and proves it: a version that is new enough is no proof, a sandbox that really ran is.
 //!
-//! Invariant: a host whose canary did not run says why and how to repair it, and starts no VM.
+//! Invariant: a host whose canary did not run says why and how to repair it, and starts no VM until one did.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -92,7 +92,11 @@ pub async fn probe(config: &ProbeConfig) -> EngineReport {
     let begin = Instant::now();
     canary::run(config).await.map_err(|error| Gap {
         reason: format!("gVisor {version} could not run a program in a sandbox here: {error:#}."),
-        fix: "Run as root with a writable cgroup hierarchy; `cakework doctor` names what else is missing.".into(),
+        fix: if is_full(&error) {
+            "Make room on the data directory's disk; the host looks again by itself.".into()
+        } else {
+            "Run as root with a writable cgroup hierarchy; `cakework doctor` names what else is missing.".into()
+        },
     })?;
     Ok(Engine {
         engine: "gvisor".into(),
@@ -100,6 +104,14 @@ pub async fn probe(config: &ProbeConfig) -> EngineReport {
         platform: gvisor::PLATFORM.into(),
         canary_ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Whether a disk had no room.
+fn is_full(error: &anyhow::Error) -> bool {
+    let of_disk = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    of_disk
+        .map(std::io::Error::kind)
+        .any(|kind| matches!(kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
 }
 
 const INSTALL: &str = "Install gVisor of 2024 or later: `apt install -t bookworm-backports runsc` on Debian 12, \

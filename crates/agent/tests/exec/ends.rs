@@ -55,7 +55,9 @@ async fn a_command_ends_with_its_vm_and_leaves_nothing() {
     let mut session = Session::open(&host, &vm, sh("echo on; sleep 1000")).await;
     session.until("on\n").await;
     host.delete(&vm, 1).await;
-    assert_eq!(session.end().await.reason, ExecEnd::VmEnded);
+    // The sandbox may still say how its last processes ended: killed with all of it.
+    let end = session.end().await;
+    assert!(end.reason == ExecEnd::VmEnded || (end.reason, end.signal) == (ExecEnd::Exited, Some(9)), "{end:?}");
     host.ended(&vm).await;
     host.assert_nothing_since(&before);
 }

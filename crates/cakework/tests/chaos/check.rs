@@ -51,19 +51,25 @@ pub async fn serves(server: &Server, hostname: &str) -> Result<()> {
     .await
 }
 
-/// Waits until lines arrive that were not there.
-pub async fn lines_go_on(server: &Server, path: &str) -> Result<()> {
-    let newest = format!("{path}?batch=50&order=newest_first");
+/// Waits until lines arrive of a VM that were not there.
+pub async fn lines_go_on(server: &Server, vm: &str) -> Result<()> {
+    let newest = format!("/v1/vm/{vm}/logs?batch=50&order=newest_first");
     let last = async || -> Result<Option<String>> {
         let Ok(page) = server.get(&newest).await else { return Ok(None) };
         ensure!(page.status == 200 || page.status == 503, "{}", page.text);
         Ok(page.json["lines"].get(0).map(Value::to_string))
     };
     let before = last().await?;
-    until(server, "lines arrive", async || Ok(last().await?.filter(|now| Some(now) != before.as_ref()).map(drop))).await
+    let more = until(server, "lines arrive", async || Ok(last().await?.filter(|now| Some(now) != before.as_ref())));
+    if let Err(error) = more.await {
+        let now = server.get(&format!("/v1/vm/{vm}")).await.map_or_else(|error| error.to_string(), |now| now.text);
+        return Err(error.context(format!("the last line was {before:?}; the VM now: {now}")));
+    }
+    Ok(())
 }
 
-async fn until<T>(server: &Server, what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+/// Looks again until there is something; the server's log is shown where there is nothing for long.
+pub async fn until<T>(server: &Server, what: &str, mut look: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
     let end = Instant::now() + SETTLE;
     loop {
         if let Some(found) = look().await? {

@@ -1,5 +1,6 @@
 //! The moments of which each is interrupted, and what has to have come of it in the end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -138,9 +139,14 @@ pub struct Chaos {
 
 impl Chaos {
     pub async fn start() -> Result<Self> {
+        Self::start_in(None).await
+    }
+
+    /// The same with a data directory of its own.
+    pub async fn start_in(data_dir: Option<PathBuf>) -> Result<Self> {
         let registry = Registry::start(Auth::Basic).await?;
         registry.push("app", "1", &busybox(Format::Oci, Compression::Gzip)?.build()).await?;
-        let server = Server::start(Options::new(env!("CARGO_BIN_EXE_cakework"))).await?;
+        let server = Server::start(Options { data_dir, ..Options::new(env!("CARGO_BIN_EXE_cakework")) }).await?;
         let image = server.import(&registry.reference("app", "1"), registry.password()).await?.ok();
         let image = text(&image, "imageId")?;
         let chaos = Self { server, registry, image };
@@ -175,7 +181,13 @@ impl Chaos {
         // Importing again what came through or did not is harmless.
         let answer = match answer {
             Ok(answer) if answer.status < 500 => answer,
-            _ => self.server.import(&reference, self.registry.password()).await?,
+            _ => {
+                check::until(&self.server, "the import is taken", async || {
+                    let again = self.server.import(&reference, self.registry.password()).await;
+                    Ok(again.ok().filter(|answer| answer.status < 500))
+                })
+                .await?
+            }
         };
         let path = format!("/v1/image/{}", text(&answer.ok(), "imageId")?);
         check::settles(&self.server, &path, "state", &["ready"]).await?;
@@ -252,7 +264,7 @@ impl Chaos {
     }
 
     /// A VM that runs and logs.
-    async fn running(&self) -> Result<String> {
+    pub async fn running(&self) -> Result<String> {
         let body = json!({"imageId": self.image, "command": ["sh", "-c", APP]});
         let id = text(&self.server.start_vm(body).await?.ok(), "id")?;
         check::settles(&self.server, &format!("/v1/vm/{id}"), "state", &["started"]).await?;
@@ -283,7 +295,7 @@ impl Chaos {
     }
 
     /// Ends a one-time VM, and judges its log.
-    async fn end(&self, id: &str, role: Role) -> Result<()> {
+    pub async fn end(&self, id: &str, role: Role) -> Result<()> {
         check::takes(&self.server, &format!("/v1/vm/{id}/stop")).await?;
         check::settles(&self.server, &format!("/v1/vm/{id}"), "state", &["destroyed"]).await?;
         let log = Log::read(&self.server, &format!("/v1/vm/{id}/logs")).await?;
@@ -376,13 +388,21 @@ impl Chaos {
         Ok(())
     }
 
-    async fn lines_go_on(&self, id: &str, role: Role) -> Result<()> {
-        check::lines_go_on(&self.server, &format!("/v1/vm/{id}/logs")).await.with_context(|| format!("{role:?}"))
+    /// Waits until lines of a VM arrive that were not there.
+    pub async fn lines_go_on(&self, id: &str, role: Role) -> Result<()> {
+        check::lines_go_on(&self.server, id).await.with_context(|| format!("{role:?}"))
     }
 
-    async fn vms(&self) -> Result<Vec<String>> {
+    /// The ids of all VMs.
+    pub async fn vms(&self) -> Result<Vec<String>> {
         let list = self.server.get("/v1/vms?limit=1000").await?.ok();
         list["vms"].as_array().context("a list")?.iter().map(|vm| text(vm, "id")).collect()
+    }
+
+    /// Kills a role of the server.
+    pub fn kill(&self, role: Role) -> Result<()> {
+        ensure!(signal(self.server.role_pid(role.name())?, Signal::KILL), "{role:?} has ended by itself");
+        Ok(())
     }
 
     /// Kills a role of the server, or a process of the VM whose path this is, and says what was seen there before.

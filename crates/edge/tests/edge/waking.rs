@@ -7,7 +7,7 @@ use cakework_core::id::{Generation, VmId};
 use cakework_edge::{EdgeLimits, Route, RouteTable, Target, WakeFailure, Waker, Waking};
 use tokio::sync::Semaphore;
 
-use crate::support::{Conn, Edge, Origin, eventually, get, label, limits, vm_id};
+use crate::support::{Conn, Edge, Origin, eventually, get, host, label, limits, vm_id};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -217,4 +217,39 @@ async fn a_short_sleep_cuts_no_open_answer() {
     assert!(cut.is_err(), "it is still open");
     script.apply(13, Target::Dormant);
     assert_eq!(conn.take(1).await, b"", "one that stays away is left");
+}
+
+#[tokio::test]
+async fn a_request_to_a_sandbox_that_is_gone_is_not_held() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let origin = Origin::serve(move |mut conn| {
+        let asked = Arc::clone(&asked);
+        async move {
+            conn.head().await;
+            // It is asked, and its memory goes to the disk before it answers: each first time.
+            if asked.fetch_add(1, Ordering::SeqCst) != 1 {
+                conn.rest().await;
+            }
+            conn.write(OK).await;
+        }
+    })
+    .await;
+    let script = Script::new(Ok(Target::Ready(origin.address)));
+    script.go();
+    // Nothing else ends it.
+    let long = 3_600_000;
+    let edge = dormant(EdgeLimits { drain_ms: long, response_head_ms: long, idle_ms: long, ..limits() }, &script).await;
+    let patience = std::time::Duration::from_secs(30);
+    // What may be sent again is, once the VM is back; of the other nobody knows what became.
+    let mut conn = sent(&edge).await;
+    eventually("it is asked", || origin.accepted() == 1).await;
+    script.apply(11, Target::Spilled);
+    let answer = tokio::time::timeout(patience, conn.response()).await.expect("an answer");
+    assert_eq!((answer.status(), script.wakes()), (200, 2));
+    let post = format!("POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\r\n", host(1));
+    conn.write(post).await;
+    eventually("it is asked", || origin.accepted() == 3).await;
+    script.apply(21, Target::Spilled);
+    let answer = tokio::time::timeout(patience, conn.response()).await.expect("an answer");
+    assert_eq!(answer.problem(), (503, "vm_stopped".to_owned()));
 }

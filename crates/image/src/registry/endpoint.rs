@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use cakework_wire::host::{AgentProblem, Credential, ProblemCode};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
 use super::auth::{self, Challenge};
@@ -95,13 +97,11 @@ impl Endpoint {
     /// # Errors
     /// The problem that the answer means.
     pub async fn get(&self, asked: Asked<'_>) -> Result<Response, AgentProblem> {
-        let scheme = if self.plain.is_some() { "http" } else { "https" };
-        let url = format!("{scheme}://{}/v2/{}/{}", self.name, self.path, asked.path);
-        let url = reqwest::Url::parse(&url).map_err(|_| self.unavailable("has a name that is no host's"))?;
+        let url = self.url(&format!("{}/{}", self.path, asked.path))?;
         self.admit(&url)?;
         let response = self.ask(&url, asked).await?;
         let response = if response.status() == StatusCode::UNAUTHORIZED {
-            let authorization = self.authorize(auth::challenges(response.headers())).await?;
+            let authorization = self.authorize(self.challenges(&response).await?).await?;
             self.remember(authorization);
             self.ask(&url, asked).await?
         } else {
@@ -112,6 +112,23 @@ impl Endpoint {
             return Err(self.unavailable("answers with another part than it was asked for"));
         }
         Ok(response)
+    }
+
+    /// Something below the server's root.
+    fn url(&self, path: &str) -> Result<reqwest::Url, AgentProblem> {
+        let scheme = if self.plain.is_some() { "http" } else { "https" };
+        let url = reqwest::Url::parse(&format!("{scheme}://{}/v2/{path}", self.name));
+        url.map_err(|_| self.unavailable("has a name that is no host's"))
+    }
+
+    /// How the server wants to be convinced: as its refusal says, or as its root does, where some alone say it.
+    async fn challenges(&self, refusal: &Response) -> Result<Vec<Challenge>, AgentProblem> {
+        if refusal.headers().contains_key(WWW_AUTHENTICATE) {
+            return Ok(auth::challenges(refusal.headers()));
+        }
+        let root = self.url("")?;
+        self.admit(&root)?;
+        Ok(auth::challenges(self.send(|| self.client.get(root.clone())).await?.headers()))
     }
 
     /// The server can't be used now.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cakework_core::cached::Sleep;
 use cakework_core::lifecycle::VmState;
 use cakework_edge::{Route, Target};
 use tokio::time::Instant;
@@ -85,7 +86,10 @@ fn target(vm: &Vm) -> Option<Target> {
     };
     Some(match (vm.state, vm.address) {
         (VmState::Created, _) => Target::Starting,
-        (VmState::Started, _) if is_asleep(vm) => at_rest,
+        (VmState::Started, _) if is_asleep(vm) => match (at_rest, vm.cached.as_ref().and_then(|cached| cached.sleep)) {
+            (Target::Dormant, Some(Sleep::Spilled)) => Target::Spilled,
+            _ => at_rest,
+        },
         (VmState::Started, Some(address)) => Target::Ready(SocketAddr::from((address, port))),
         (VmState::Started, None) => Target::Starting,
         // A request that comes while a run ends begins the next.

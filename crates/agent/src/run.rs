@@ -26,8 +26,9 @@ use crate::{capacity, serve};
 
 /// Open files that a process inside may have: what a host without `CAP_SYS_RESOURCE` still grants.
 const OPEN_FILES_MAX: u64 = 20_000;
-/// Pauses between looks for an engine that did not work.
+/// The pause before the first look for an engine that did not work; each is longer.
 const ENGINE_PAUSE_MIN: Duration = Duration::from_secs(5);
+/// The longest pause between looks for an engine that did not work.
 const ENGINE_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Sandboxes that are asked something at once.
 const SANDBOXES_AT_ONCE: usize = 16;

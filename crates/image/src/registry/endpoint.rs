@@ -21,7 +21,9 @@ const TOKEN_MAX_BYTES: u64 = 256 << 10;
 
 /// Times that a request is made again after a failure that may be over in a moment.
 const RETRIES: usize = 3;
+/// The pause before a request to a registry is made again for the first time; each is longer.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// The longest pause before a request to a registry is made again.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(4);
 /// Longest `Retry-After` that is waited for: whoever asked waits too.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);

@@ -2,7 +2,8 @@
 #![no_main]
 
 use cakework_core::id::{BuildId, HostLabel, ImageId, VmId};
-use cakework_core::logquery::{LogQuery, RawQuery, parse_date, write_token};
+use cakework_core::logquery::{LogQuery, Order, RawQuery, parse_date, write_token};
+use cakework_core::logsearch::Mark;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
     let mut words = text.split('\n').map(|word| Some(word).filter(|word| !word.is_empty()));
@@ -15,6 +16,9 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
             let raw = RawQuery { pagination: Some(&again), ..raw };
             assert_eq!(LogQuery::parse(raw).map(|query| query.after), Ok(Some(after)));
         }
+    }
+    if let Some(mark) = Mark::read(text, Order::OldestFirst) {
+        assert_eq!(Mark::read(&mark.write(Order::OldestFirst), Order::OldestFirst), Some(mark));
     }
     let _ = parse_date(text);
     if let Ok(id) = text.parse::<VmId>() {

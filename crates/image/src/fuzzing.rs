@@ -1,7 +1,9 @@
 //! Doors for the fuzz targets to what reads strangers' bytes, each with what has to hold of whatever was read.
 
+use std::time::SystemTime;
+
 use reqwest::Url;
-use reqwest::header::{CONTENT_DISPOSITION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{CONTENT_DISPOSITION, CONTENT_RANGE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use crate::archive::{ArchiveKind, kind};
 use crate::config::ImageLimits;
@@ -10,6 +12,7 @@ use crate::egress::file_name::file_name;
 use crate::manifest::{self, Document};
 use crate::reference::Reference;
 use crate::registry::auth;
+use crate::registry::endpoint::{first_byte, retry_after};
 use crate::rootfs::user;
 use crate::unpack::fault::Fault;
 use crate::unpack::name::Name;
@@ -92,6 +95,7 @@ pub fn registry(bytes: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(bytes) {
         let of = |name| HeaderMap::from_iter([(name, value.clone())]);
         let _ = auth::challenges(&of(WWW_AUTHENTICATE));
+        let _ = (first_byte(&of(CONTENT_RANGE)), retry_after(&of(RETRY_AFTER), SystemTime::UNIX_EPOCH));
         let url = Url::parse("https://files.example/a/b.tar").expect("a URL");
         if let Some(name) = file_name(&of(CONTENT_DISPOSITION), &url) {
             assert!(!name.contains(['/', '\\', '\0']) && !matches!(&name[..], "" | "." | ".."), "{name}");

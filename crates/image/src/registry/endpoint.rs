@@ -293,7 +293,7 @@ impl Endpoint {
 }
 
 /// How long a server wants to be left alone (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     match text.parse() {
         Ok(secs) => Some(Duration::from_secs(secs)),
@@ -302,7 +302,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// The first byte of a partial answer (RFC 9110, section 14.4).
-fn first_byte(headers: &HeaderMap) -> Option<u64> {
+pub fn first_byte(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
     range.split_once('-')?.0.parse().ok()
 }

@@ -6,7 +6,7 @@
 //! anywhere.) Source: OCI distribution spec 1.1; token dance as in Docker's "Token Authentication Specification".
 
 pub(crate) mod auth;
-mod endpoint;
+pub(crate) mod endpoint;
 
 use std::path::Path;
 use std::sync::Arc;

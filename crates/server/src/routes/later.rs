@@ -20,7 +20,8 @@ macro_rules! later {
         $(
             #[doc = concat!("`", $operation, "` is not implemented in this version.")]
             #[utoipa::path($method, path = $path, operation_id = $operation, tag = $tag, security(("apiKey" = [])),
-                responses(Failures))]
+                summary = concat!("`", $operation, "` is not implemented in this version."),
+                responses((status = 501, description = "This version does not have it."), Failures))]
             async fn $name(_: $caller) -> ApiError {
                 later($operation)
             }

@@ -1,6 +1,7 @@
 //! The document and the router are one.
 
 use axum::http::Method;
+use serde_json::Value;
 
 use super::TestApp;
 use crate::keys::Scope;
@@ -133,4 +134,175 @@ async fn later_operations_answer_with_their_name() {
         }
     }
     assert_eq!(later, 1);
+}
+
+/// What callers rely on and would miss in `new`, a sentence each.
+fn breaks(old: &Value, new: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let empty = serde_json::Map::new();
+    let object = |value: &Value| value.as_object().cloned().unwrap_or_else(|| empty.clone());
+    for (path, item) in object(&old["paths"]) {
+        for (method, operation) in object(&item) {
+            let now = &new["paths"][&path][&method];
+            let name = format!("{} {path}", method.to_uppercase());
+            if now.is_null() {
+                found.push(format!("{name} is gone"));
+                continue;
+            }
+            if now["operationId"] != operation["operationId"] {
+                found.push(format!("{name} has another operation id"));
+            }
+            let known = |list: &Value, parameter: &Value| {
+                list.as_array().into_iter().flatten().any(|one| one["name"] == parameter["name"])
+            };
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if !known(&now["parameters"], parameter) {
+                    found.push(format!("{name} takes no {} any more", parameter["name"]));
+                }
+            }
+            for parameter in now["parameters"].as_array().into_iter().flatten() {
+                if parameter["required"] == true && !known(&operation["parameters"], parameter) {
+                    found.push(format!("{name} wants a {}", parameter["name"]));
+                }
+            }
+            for (status, _) in object(&operation["responses"]) {
+                if now["responses"][&status].is_null() {
+                    found.push(format!("{name} does not answer {status} any more"));
+                }
+            }
+        }
+    }
+    for (name, schema) in object(&old["components"]["schemas"]) {
+        let now = &new["components"]["schemas"][&name];
+        for (field, shape) in object(&schema["properties"]) {
+            match &now["properties"][&field] {
+                Value::Null => found.push(format!("{name} has no {field} any more")),
+                other if other["type"] != shape["type"] || other["$ref"] != shape["$ref"] => {
+                    found.push(format!("{name}.{field} has another type"));
+                }
+                _ => {}
+            }
+        }
+        for value in schema["enum"].as_array().into_iter().flatten() {
+            if !now["enum"].as_array().into_iter().flatten().any(|other| other == value) {
+                found.push(format!("{name} is never {value} any more"));
+            }
+        }
+        for field in now["required"].as_array().into_iter().flatten() {
+            if !schema["required"].as_array().into_iter().flatten().any(|other| other == field) {
+                found.push(format!("{name} wants {field}"));
+            }
+        }
+    }
+    found
+}
+
+/// The committed document is the one that is served. `UPDATE_DOCS=1` writes it anew, but nothing that callers would
+/// miss goes without `BREAKING=1`.
+#[test]
+fn the_committed_document_is_the_one_that_is_served() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
+    let document = serde_json::to_value(crate::openapi()).unwrap();
+    let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let broken = serde_json::from_str(&written).map_or(Vec::new(), |old| breaks(&old, &document));
+    let is_declared = std::env::var_os("BREAKING").is_some();
+    assert!(broken.is_empty() || is_declared, "callers would miss (BREAKING=1 declares it):\n{}", broken.join("\n"));
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    assert!(written == text, "run the test with UPDATE_DOCS=1 and commit docs/openapi.json");
+}
+
+#[test]
+fn what_callers_would_miss_is_found() {
+    let document = serde_json::to_value(crate::openapi()).unwrap();
+    assert_eq!(breaks(&document, &document), [""; 0]);
+    let without = |change: &dyn Fn(&mut Value)| {
+        let mut new = document.clone();
+        change(&mut new);
+        breaks(&document, &new)
+    };
+    let gone = |pointer: &'static str, name: &'static str| {
+        move |new: &mut Value| {
+            new.pointer_mut(pointer).and_then(Value::as_object_mut).expect(pointer).remove(name).expect(name);
+        }
+    };
+    assert_eq!(without(&gone("/paths/~1v1~1vms", "get")), ["GET /v1/vms is gone"]);
+    assert_eq!(without(&gone("/components/schemas/Vm/properties", "hostname")), ["Vm has no hostname any more"]);
+    assert_eq!(
+        without(&gone("/paths/~1v1~1vm~1start/post/responses", "201")),
+        ["POST /v1/vm/start does not answer 201 any more"]
+    );
+    let states = |new: &mut Value| {
+        new["components"]["schemas"]["VmState"]["enum"].as_array_mut().unwrap().retain(|state| state != "stopped");
+        new["components"]["schemas"]["StartVm"]["required"].as_array_mut().unwrap().push("cpu".into());
+        new["paths"]["/v1/vms"]["get"]["parameters"][0]["name"] = "image".into();
+        new["paths"]["/v1/vms"]["get"]["parameters"][0]["required"] = true.into();
+    };
+    let expected = [
+        "GET /v1/vms takes no \"imageId\" any more",
+        "GET /v1/vms wants a \"image\"",
+        "StartVm wants \"cpu\"",
+        "VmState is never \"stopped\" any more",
+    ];
+    assert_eq!(without(&states), expected);
+    // What is added breaks nobody.
+    let added = |new: &mut Value| {
+        new["paths"]["/v1/more"] = new["paths"]["/v1/vms"].clone();
+        new["components"]["schemas"]["Vm"]["properties"]["more"] = serde_json::json!({"type": "string"});
+    };
+    assert_eq!(without(&added), [""; 0]);
+}
+
+/// What a reader or a generator of clients needs is there, everywhere.
+#[test]
+fn the_document_says_what_each_thing_is() {
+    let document = serde_json::to_value(crate::openapi()).unwrap();
+    let mut missing = Vec::new();
+    let tags: Vec<_> = document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].clone()).collect();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = format!("{} {path}", method.to_uppercase());
+            let mut want = |is_there: bool, what: &str| {
+                if !is_there {
+                    missing.push(format!("{name}: {what}"));
+                }
+            };
+            let id = operation["operationId"].as_str().unwrap_or_default();
+            want(
+                id.starts_with(|c: char| c.is_ascii_lowercase()) && id.bytes().all(|b| b.is_ascii_alphanumeric()),
+                "operationId",
+            );
+            want(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "summary");
+            want(
+                operation["tags"]
+                    .as_array()
+                    .is_some_and(|own| !own.is_empty() && own.iter().all(|tag| tags.contains(tag))),
+                "a tag of the list",
+            );
+            let responses = operation["responses"].as_object().unwrap();
+            let is_answer = |status: &String| status.starts_with('2') || ["101", "501"].contains(&&status[..]);
+            want(responses.keys().any(is_answer), "what it answers");
+            let is_open = operation["security"].as_array().is_none_or(Vec::is_empty);
+            want(is_open || responses.contains_key("default"), "failures");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let is_described = parameter["in"] == "path" || parameter["description"].is_string();
+                want(is_described, &format!("a description of {}", parameter["name"]));
+                want(parameter["schema"].is_object(), &format!("a schema of {}", parameter["name"]));
+            }
+        }
+    }
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        if !schema["description"].is_string() {
+            missing.push(format!("{name}: a description"));
+        }
+        for (field, shape) in schema["properties"].as_object().into_iter().flatten() {
+            if !shape["description"].is_string() && !shape["$ref"].is_string() && !shape["oneOf"].is_array() {
+                missing.push(format!("{name}.{field}: a description"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }

@@ -18,7 +18,7 @@ use super::scan::Segment;
 use super::{LogError, files, level};
 
 /// Text of one page: what a caller has to hold.
-const PAGE_MAX_BYTES: usize = 4 << 20;
+pub(super) const PAGE_MAX_BYTES: usize = 4 << 20;
 /// Records read for one page, found or not: some tens of milliseconds.
 const SCAN_MAX_BYTES: u64 = 64 << 20;
 

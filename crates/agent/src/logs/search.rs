@@ -9,7 +9,7 @@ use cakework_wire::host::{FoundLine, FoundPage};
 
 use super::LogError;
 use super::find::Needle;
-use super::page::read_part;
+use super::page::{PAGE_MAX_BYTES, read_part};
 
 /// Records read for one page, of all logs together.
 const SCAN_MAX_BYTES: u64 = 256 << 20;
@@ -32,6 +32,19 @@ pub fn search(logs: &[(VmId, PathBuf)], query: &LogQuery, mark: Option<&Mark>) -
         let lines = part.lines.into_iter().map(|(time_ms, position, line)| (mark(time_ms, position), line));
         merge.add(lines, part.stopped.map(|(time_ms, position)| mark(time_ms, position)));
     }
-    let (lines, next) = merge.finish();
-    Ok(FoundPage { lines: lines.into_iter().map(|(mark, line)| FoundLine { mark, line }).collect(), next })
+    let (lines, mut next) = merge.finish();
+    let mut lines: Vec<_> = lines.into_iter().map(|(mark, line)| FoundLine { mark, line }).collect();
+    // A page of one log is cut by its text; so is one of many.
+    let mut text_bytes = 0;
+    let fits = lines.iter().take_while(|found| {
+        let is_first_over = text_bytes >= PAGE_MAX_BYTES;
+        text_bytes += found.line.message.len();
+        !is_first_over
+    });
+    let fitting = fits.count();
+    if fitting < lines.len() {
+        lines.truncate(fitting);
+        next = lines.last().map(|found| found.mark.clone());
+    }
+    Ok(FoundPage { lines, next })
 }

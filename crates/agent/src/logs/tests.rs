@@ -384,3 +384,23 @@ fn a_search_goes_through_many_logs_in_the_order_of_time() {
     // Lines of one VM and millisecond come back in their own order; those of several by the VM.
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_page_of_many_logs_holds_no_more_text_than_one_of_one() {
+    let text = "\u{1}".repeat(60_000);
+    let mut logs: Vec<_> = (0..3).map(|_| Log::new()).collect();
+    for n in 0..150u64 {
+        logs[(n % 3) as usize].line(n, &text);
+    }
+    let vms = (0..3).map(|number| format!("{number:014x}").parse().expect("an id"));
+    let places: Vec<(VmId, PathBuf)> = vms.zip(logs.iter().map(|log| log.path().to_owned())).collect();
+    for order in [Order::OldestFirst, Order::NewestFirst] {
+        let page = search(&places, &query(order, 1000), None).expect("readable");
+        let bytes: usize = page.lines.iter().map(|found| found.line.message.len()).sum();
+        assert!(bytes < page::PAGE_MAX_BYTES + text.len() && page.lines.len() < 150);
+        let mut times: Vec<_> =
+            search_all(&places, &query(order, 1000), || {}).into_iter().map(|line| line.1).collect();
+        times.sort_unstable();
+        assert_eq!(times, (0..150).collect::<Vec<_>>());
+    }
+}

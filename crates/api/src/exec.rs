@@ -86,6 +86,7 @@ pub struct ExecTicket {
     /// To be passed as the parameter `ticket` of `openExec`.
     pub ticket: String,
     /// Until when it opens a command; one that is open goes on.
+    #[schema(format = DateTime)]
     pub expires_at: String,
 }
 

@@ -32,7 +32,7 @@ pub struct Problem {
 }
 
 macro_rules! codes {
-    ($( $(#[$doc:meta])* $name:ident $code:literal $status:literal $title:literal $(, fix: $fix:literal)? ; )*) => {
+    ($( $(#[$doc:meta])* $name:ident $code:tt $status:literal $title:literal $(, fix: $fix:literal)? ; )*) => {
         /// Every code. Codes are only ever added.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         pub enum ErrorCode {

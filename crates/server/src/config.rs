@@ -25,6 +25,8 @@ pub struct ServerConfig {
     /// Form of a VM's `url`, with `{hostname}` in it, such as `https://{hostname}` behind a TLS terminator. Without
     /// it: `http://<hostname>:<port of edge_listen>`.
     pub public_url: Option<String>,
+    /// Origins whose pages may call the API from a browser, or `*` for all.
+    pub cors_origins: Vec<String>,
     /// The host protocol's socket.
     pub agent_socket: PathBuf,
     /// What one account may have at a time.
@@ -54,6 +56,7 @@ impl Default for ServerConfig {
             metrics_listen: None,
             base_domain: "localhost".to_owned(),
             public_url: None,
+            cors_origins: Vec::new(),
             agent_socket: PathBuf::from("run/agent.sock"),
             limits: AccountLimits::default(),
             rates: RequestRates::default(),

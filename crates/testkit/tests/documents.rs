@@ -14,7 +14,7 @@ fn root() -> PathBuf {
 fn files(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
-        let is_ours = name != "target" && !name.to_string_lossy().starts_with('.');
+        let is_ours = name != "target" && name != "node_modules" && !name.to_string_lossy().starts_with('.');
         if is_ours && entry.file_type().unwrap().is_dir() {
             files(&path, extension, found);
         } else if is_ours && path.extension().is_some_and(|found| found == extension) {

@@ -131,6 +131,7 @@ pub fn api(settings: &Settings, dir: PathBuf, agent_socket: PathBuf) -> ServerCo
         metrics_listen: settings.metrics_listen,
         base_domain: settings.base_domain.clone(),
         public_url: settings.public_url.clone(),
+        cors_origins: settings.cors_origins.clone(),
         agent_socket,
         limits: AccountLimits {
             vms: limits.vms,

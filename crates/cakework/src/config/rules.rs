@@ -77,6 +77,14 @@ pub fn broken(settings: &Settings) -> Vec<Broken> {
             "write it like \"https://{hostname}\"",
         );
     }
+    for origin in &settings.cors_origins {
+        rule(
+            is_origin(origin),
+            "cors_origins",
+            format!("{origin:?} is not an origin"),
+            "write scheme and host as browsers send them, such as \"https://app.example.com\", without a path; \"*\" is every page",
+        );
+    }
     let runsc = &settings.isolation.runsc;
     rule(
         runsc.is_absolute(),
@@ -210,6 +218,15 @@ fn is_domain(name: &str) -> bool {
     name.len() <= 226 && name.split('.').all(label)
 }
 
+/// `*`, or scheme, host and port as the header `Origin` has them (RFC 6454).
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_host = |host: &str| {
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-:[]".contains(&b))
+    };
+    text == "*" || host.is_some_and(is_host)
+}
+
 fn is_registry(name: &str) -> bool {
     !name.is_empty()
         && !name.contains("//")
@@ -229,7 +246,7 @@ mod tests {
     #[test]
     fn each_rule_can_be_broken() {
         type Spoil = fn(&mut Settings);
-        let cases: [(&str, Spoil); 17] = [
+        let cases: [(&str, Spoil); 19] = [
             ("data_dir", |s| s.data_dir = "data".into()),
             ("data_dir", |s| s.data_dir = format!("/{}", "d".repeat(90)).into()),
             ("data_dir", |s| s.data_dir = "/a:b".into()),
@@ -242,6 +259,8 @@ mod tests {
             }),
             ("base_domain", |s| s.base_domain = "https://x".into()),
             ("public_url", |s| s.public_url = Some("https://example.com".into())),
+            ("cors_origins", |s| s.cors_origins = vec!["https://a.example/".into()]),
+            ("cors_origins", |s| s.cors_origins = vec!["https://a.example".into(), "A".into()]),
             ("isolation.runsc", |s| s.isolation.runsc = "runsc".into()),
             ("capacity.cpu_factor", |s| s.capacity.cpu_factor = 0),
             ("network.pool", |s| s.network.pool = Some("10.1.0.0/20".parse().expect("a network"))),

@@ -32,6 +32,8 @@ pub struct Settings {
     pub base_domain: String,
     /// Form of a VM's URL, with `{hostname}` in it.
     pub public_url: Option<String>,
+    /// Origins whose pages may call the API from a browser.
+    pub cors_origins: Vec<String>,
     pub isolation: Isolation,
     pub capacity: Capacity,
     pub cached: Cached,
@@ -206,6 +208,7 @@ impl Default for Settings {
             metrics_listen: server.metrics_listen,
             base_domain: server.base_domain,
             public_url: server.public_url,
+            cors_origins: server.cors_origins,
             isolation: Isolation::default(),
             capacity: Capacity::default(),
             cached: Cached::default(),

@@ -1,7 +1,7 @@
 //! The moments of which each is interrupted, and what has to have come of it in the end.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use cakework_testkit::images::{Compression, Entry, Format, Layer, busybox};
@@ -18,6 +18,8 @@ const VICTIM: Duration = Duration::from_secs(3);
 /// How long before the kill a cancel is sent.
 const CANCELLED: Duration = Duration::from_millis(15);
 const POLL: Duration = Duration::from_millis(5);
+/// Time for a role that was killed to be there again.
+const ROLES_BACK: Duration = Duration::from_secs(30);
 
 /// Says once that it began, then a number and its checksum, ten lines a second, until it is stopped; serves the number
 /// that it is at.
@@ -157,6 +159,7 @@ impl Chaos {
     /// Lets `moment` begin, kills `role` in the middle of it, and judges what came of it. Each attempt takes half of the
     /// time of the one before.
     pub async fn interrupt(&self, moment: Moment, role: Role, attempt: u32, rng: &mut StdRng) -> Result<Hit> {
+        self.roles_are_back().await?;
         let within_ms = (moment.within_ms() >> attempt).max(1);
         let delay = Duration::from_millis(rng.random_range(0..within_ms));
         match moment {
@@ -397,6 +400,18 @@ impl Chaos {
     pub async fn vms(&self) -> Result<Vec<String>> {
         let list = self.server.get("/v1/vms?limit=1000").await?.ok();
         list["vms"].as_array().context("a list")?.iter().map(|vm| text(vm, "id")).collect()
+    }
+
+    /// Waits for what was killed before: between quick deaths of a role its supervisor lets some seconds pass.
+    async fn roles_are_back(&self) -> Result<()> {
+        let end = Instant::now() + ROLES_BACK;
+        for role in [Role::Api, Role::Agent] {
+            while let Err(error) = self.server.role_pid(role.name()) {
+                ensure!(Instant::now() < end, "{role:?} has not come back: {error}");
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
     }
 
     /// Kills a role of the server.

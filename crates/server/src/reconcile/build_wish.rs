@@ -22,6 +22,8 @@ use crate::store::images::ImageState;
 /// What became of the attempt to say what is wanted.
 pub(super) enum Wish {
     Put(Box<PutBuild>),
+    /// Not yet: an image of the account's own is still arriving.
+    Later,
     /// It can't be built.
     Hopeless(BuildEvent, BuildProblem),
 }
@@ -38,8 +40,9 @@ pub(super) async fn wish(app: &App, build: &Build) -> anyhow::Result<Wish> {
         Err(problem) => return Ok(Wish::Hopeless(BuildEvent::Failed, problem)),
     };
     let own_images = match own_images(app, build, &needs).await? {
-        Ok(images) => images,
-        Err(why) => {
+        Own::All(images) => images,
+        Own::Arriving => return Ok(Wish::Later),
+        Own::Unusable(why) => {
             let problem = BuildProblem::new(BuildErrorCode::BaseImage, why);
             return Ok(Wish::Hopeless(BuildEvent::Failed, problem));
         }
@@ -102,13 +105,19 @@ async fn needs(app: &App, build: &Build, hidden: &Hidden) -> anyhow::Result<Resu
     }
 }
 
-/// The digests of the account's own images; the inner error says which one can't be used.
-async fn own_images(
-    app: &App,
-    build: &Build,
-    needs: &Needs,
-) -> anyhow::Result<Result<BTreeMap<String, String>, String>> {
+/// What is there of the account's own images that a Dockerfile names.
+enum Own {
+    /// Their digests.
+    All(BTreeMap<String, String>),
+    /// One is not whole yet.
+    Arriving,
+    /// One can't be used, and why.
+    Unusable(String),
+}
+
+async fn own_images(app: &App, build: &Build, needs: &Needs) -> anyhow::Result<Own> {
     let mut images = BTreeMap::new();
+    let mut is_arriving = false;
     for name in &needs.own {
         let found = match name.parse::<ImageId>() {
             Ok(id) => app.store.image(&build.account, &id).await?,
@@ -123,15 +132,15 @@ async fn own_images(
         };
         let shown: String = name.chars().take(40).flat_map(char::escape_default).collect();
         match found.filter(|image| is_seen(&image.tenant)) {
-            None => return Ok(Err(format!("There is no image cakework/{shown}."))),
+            None => return Ok(Own::Unusable(format!("There is no image cakework/{shown}."))),
             Some(image) => match image.state {
-                ImageState::Ready => images.insert(name.clone(), image.digest),
-                ImageState::Pulling => return Ok(Err(format!("The image cakework/{shown} is not ready yet."))),
-                ImageState::Failed => return Ok(Err(format!("The image cakework/{shown} failed."))),
+                ImageState::Ready => drop(images.insert(name.clone(), image.digest)),
+                ImageState::Pulling => is_arriving = true,
+                ImageState::Failed => return Ok(Own::Unusable(format!("The image cakework/{shown} failed."))),
             },
-        };
+        }
     }
-    Ok(Ok(images))
+    Ok(if is_arriving { Own::Arriving } else { Own::All(images) })
 }
 
 /// The credentials of the registries that are needed, under the Dockerfile's spelling and the one of record.

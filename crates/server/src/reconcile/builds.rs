@@ -30,6 +30,8 @@ const AT_ONCE: usize = 8;
 const BUILD_CLAIM_MS: u64 = 20_000;
 /// Time between the deadline that the host enforces on a build and the api's own.
 pub(super) const BUILD_MARGIN_MS: u64 = 15_000;
+/// Time until it is seen again whether an image that a build needs has arrived.
+const ARRIVING_MS: u64 = 250;
 /// Time between two looks for contexts that belong to no build.
 const SWEEP: Duration = Duration::from_secs(600);
 
@@ -148,6 +150,10 @@ async fn tell_end(app: &App, build: &Build, host: &HostId) -> anyhow::Result<()>
 async fn start(app: &App, build: &Build, host: &HostId) -> anyhow::Result<()> {
     let put = match wish(app, build).await? {
         Wish::Put(put) => put,
+        Wish::Later => {
+            let next_ms = (now_ms() + ARRIVING_MS).min(build.deadline_ms);
+            return Ok(app.store.build_due(build, Some(next_ms)).await?);
+        }
         Wish::Hopeless(event, problem) => {
             // A call that was lost before may have been heard.
             let facts = BuildFacts { tell_host: build.attempts > 0, ..BuildFacts::problem(problem) };

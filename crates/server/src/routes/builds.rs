@@ -4,14 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use cakework_api::build::{Build, BuildFile, BuildImageFromFiles, BuildImageFromGithub, BuildList, BuildStatus};
-use cakework_api::logs::Logs;
 use cakework_api::problem::ErrorCode;
 use http::HeaderMap;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{OfBuild, Params, Reader, Writer};
-use super::logs::{LogParams, answer};
+use super::logs::{LogAnswers, LogParams, answer};
 use super::openapi::{Failures, IdempotencyKey};
 use super::upload::Upload;
 use super::vms::cursor;
@@ -93,7 +92,7 @@ async fn cancel(
 /// A page of a build's log, or all of it as it grows.
 #[utoipa::path(get, path = "/v1/image/build/{buildId}/logs", operation_id = "getBuildLogs", tag = "images",
     security(("apiKey" = [])), params(("buildId" = String, Path), LogParams),
-    responses((status = 200, body = Logs), Failures))]
+    responses(LogAnswers, Failures))]
 async fn logs(
     State(app): State<Shared>,
     Reader(caller): Reader,
@@ -107,7 +106,7 @@ async fn logs(
 /// The same as `getBuildLogs`, for the build of a function.
 #[utoipa::path(get, path = "/v1/function/build/{buildId}/logs", operation_id = "getFunctionBuildLogs", tag = "images",
     security(("apiKey" = [])), params(("buildId" = String, Path), LogParams),
-    responses((status = 200, body = Logs), Failures))]
+    responses(LogAnswers, Failures))]
 async fn function_logs(
     state: State<Shared>,
     caller: Reader,

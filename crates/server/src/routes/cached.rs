@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use cakework_api::logs::Logs;
 use cakework_api::vm::{CacheVm, Vm, VmState};
 use http::{HeaderMap, StatusCode};
 use tracing::Instrument as _;
@@ -11,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{KeyedBody, OfVm, Params, Reader, Writer};
-use super::logs::{LogParams, answer};
+use super::logs::{LogAnswers, LogParams, answer};
 use super::openapi::{Failures, IdempotencyKey};
 use crate::app::Shared;
 use crate::error::ApiError;
@@ -106,7 +105,7 @@ async fn destroy_short(app: State<Shared>, caller: Writer, id: OfVm) -> Result<S
 /// A page of a VM's log, of all its runs in their order, or all of it as it grows.
 #[utoipa::path(get, path = "/v1/vm/cached/{vmId}/logs", operation_id = "getCachedVMLogs", tag = "cached VMs",
     security(("apiKey" = [])), params(("vmId" = String, Path), LogParams),
-    responses((status = 200, body = Logs), Failures))]
+    responses(LogAnswers, Failures))]
 async fn logs(
     State(app): State<Shared>,
     Reader(caller): Reader,

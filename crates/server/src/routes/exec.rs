@@ -51,7 +51,12 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 /// written: `event: stdout` and `event: stderr` with `{"data"}`, then `event: exit` with how it ended. A sleeping VM is woken.
 /// A client that hangs up ends the command.
 #[utoipa::path(post, path = "/v1/vm/{vmId}/exec", operation_id = "execVM", tag = "vms", security(("apiKey" = [])),
-    params(("vmId" = String, Path)), request_body = Exec, responses((status = 200, body = ExecResult), Failures))]
+    params(("vmId" = String, Path)), request_body = Exec,
+    responses(
+        (status = 200, description = "How it ended and what it wrote, or the events.", content(
+            (ExecResult = "application/json"), (String = "text/event-stream"))),
+        Failures,
+    ))]
 async fn run(
     State(app): State<Shared>,
     Writer(caller): Writer,

@@ -1,5 +1,6 @@
 //! Logs of VMs and builds: a page, or with `follow` all of it as server-sent events; and a search through those of all VMs.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use cakework_core::logquery::{InvalidQuery, LogQuery, RawQuery};
 use cakework_core::logsearch::Mark;
 use futures_util::Stream;
 use http::HeaderMap;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder};
+use utoipa::{IntoResponses, PartialSchema as _};
 
 use super::extract::{Params, Reader};
 use super::openapi::Failures;
@@ -49,6 +52,22 @@ pub(super) struct LogParams {
     /// `true`: server-sent events instead of a page. `event: log` has a line as its data; `event: end` comes when there
     /// will be no more. `Last-Event-ID` goes on after the event that it names.
     follow: Option<bool>,
+}
+
+/// The answers of every log: a page, or with `follow` the events.
+pub(super) struct LogAnswers;
+
+impl IntoResponses for LogAnswers {
+    fn responses() -> BTreeMap<String, RefOr<OpenApiResponse>> {
+        let page = ContentBuilder::new().schema(Some(Ref::from_schema_name("Logs"))).build();
+        let events = ContentBuilder::new().schema(Some(String::schema())).build();
+        let response = ResponseBuilder::new()
+            .description("A page; with `follow` the events.")
+            .content("application/json", page)
+            .content("text/event-stream", events)
+            .build();
+        BTreeMap::from([("200".to_owned(), RefOr::T(response))])
+    }
 }
 
 /// The page or the stream that the parameters ask for.

@@ -3,6 +3,7 @@
 //!
 //! No rule of the domain lives here.
 
+mod browser;
 mod builds;
 mod cached;
 mod exec;
@@ -34,11 +35,17 @@ use crate::error::ApiError;
 /// Every route; the document that describes them is one of them.
 pub(crate) fn router(app: Shared) -> Router {
     let (router, _) = described().split_for_parts();
-    router
+    let cors = browser::cors(&app.config.cors_origins);
+    let router = router
+        .merge(browser::page())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(Arc::clone(&app), frame::frame))
-        .with_state(app)
+        .with_state(app);
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
 
 /// The document alone.

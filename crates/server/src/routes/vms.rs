@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use cakework_api::logs::Logs;
 use cakework_api::problem::ErrorCode;
 use cakework_api::vm::{StartVm, Vm, VmList, VmState};
 use cakework_core::id::ImageId;
@@ -15,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::extract::{KeyedBody, OfVm, Params, Reader, Writer};
-use super::logs::{LogParams, answer};
+use super::logs::{LogAnswers, LogParams, answer};
 use super::openapi::{Failures, IdempotencyKey};
 use crate::app::Shared;
 use crate::error::ApiError;
@@ -101,7 +100,7 @@ async fn wait(
 
 /// A page of a VM's log, also after its end, or all of it as it grows.
 #[utoipa::path(get, path = "/v1/vm/{vmId}/logs", operation_id = "getVMLogs", tag = "vms", security(("apiKey" = [])),
-    params(("vmId" = String, Path), LogParams), responses((status = 200, body = Logs), Failures))]
+    params(("vmId" = String, Path), LogParams), responses(LogAnswers, Failures))]
 async fn logs(
     State(app): State<Shared>,
     Reader(caller): Reader,

@@ -488,7 +488,9 @@ async fn own_images_are_found_and_others_are_not() {
         api.image_with(|image| (image.digest, image.tenant) = (digest, tenant)).await
     };
     let (own, anns, bobs) = (of(None).await, of(Some("ann")).await, of(Some("bob")).await);
-    let pulling = api.image_with(|image| image.state = ImageState::Pulling).await;
+    let arriving = format!("sha256:{}", "e".repeat(64));
+    host.set_image(&arriving, ImageObservation::Pulling { done_bytes: 1, total_bytes: 2 });
+    let pulling = api.image_with(|image| (image.digest, image.state) = (arriving.clone(), ImageState::Pulling)).await;
     let stranger = api.stranger().await;
     let from = |image: &str| files(&format!("FROM cakework/{image}"));
     let id = build(&api, &key, "files", from(own.as_str())).await;
@@ -497,7 +499,6 @@ async fn own_images_are_found_and_others_are_not() {
     for (key, image, tenant, fails) in [
         (&key, own.as_str(), Some("ann"), false),
         (&key, bobs.as_str(), Some("ann"), true),
-        (&key, pulling.as_str(), None, true),
         (&key, "01GV2ZFBT345TRTRDK6VHBECCZ", None, true),
         (&key, "nonsense", None, true),
         (&stranger, own.as_str(), None, true),
@@ -517,6 +518,16 @@ async fn own_images_are_found_and_others_are_not() {
             until(&api, &id, BuildState::Succeeded).await;
         }
     }
+    // One that is still arriving is waited for.
+    host.observe_build(&id, succeeded("b"));
+    until(&api, &id, BuildState::Succeeded).await;
+    let waits = build(&api, &key, "files", from(pulling.as_str())).await;
+    until(&api, &waits, BuildState::Building).await;
+    assert!(!host.world().builds.contains_key(&waits));
+    host.set_image(&arriving, ImageObservation::Ready);
+    host.poke();
+    taken(&api, &host, &waits).await;
+    assert_eq!(host.world().builds[&waits].put.own_images, [(pulling.to_string(), arriving)].into());
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod auth;
 mod authorization;
 mod bad_files;
 mod bad_input;
+mod browser;
 mod builds;
 mod cached;
 mod cached_edge;

@@ -1,6 +1,7 @@
 //! The document and the router are one.
 
 use axum::http::Method;
+use cakework_api::problem::ErrorCode;
 use serde_json::Value;
 
 use super::TestApp;
@@ -294,6 +295,8 @@ fn the_document_says_what_each_thing_is() {
             }
         }
     }
+    let codes: Vec<Value> = ErrorCode::ALL.iter().map(|code| code.as_str().into()).collect();
+    assert_eq!(document["components"]["schemas"]["ErrorCode"]["enum"], Value::from(codes));
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         if !schema["description"].is_string() {
             missing.push(format!("{name}: a description"));

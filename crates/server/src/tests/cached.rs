@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::script::{Host, Loss, started};
 use super::{Answer, PATIENCE, TestApp, eventually};
 use crate::keys::Scope;
-use crate::ops::cached::run::{By, run};
+use crate::ops::cached::run::{By, NotRun, run};
 use crate::reconcile as reconcilers;
 use crate::store::Store;
 use crate::store::vm_changes::Facts;
@@ -431,6 +431,22 @@ async fn a_vm_that_its_host_forgot_is_held_anew() {
     call(&api, &key, &asleep, "start").await.expect(200);
     assert!(host.world().vms[&asleep].put.cached.as_ref().unwrap().run);
     assert_eq!(host.count("delete"), 0, "its volume is nobody's to remove");
+}
+
+/// A host that comes back may have a VM held anew between a start's reading of the record and its first change.
+#[tokio::test]
+async fn a_start_beside_a_vm_that_is_held_anew_still_starts_it() {
+    let (api, host, key) = with_host().await;
+    let id = bring(&api, &host, &key, "stopped").await;
+    let read = record(&api, &id).await;
+    api.app.store.hold_anew(&read, crate::clock::now_ms()).await.unwrap();
+    let vm = run(&api.app, read.clone(), By::Owner, PATIENCE).await.unwrap();
+    assert_eq!(vm.state, VmState::Started);
+    // A run that somebody else began since is joined, also where it is over.
+    call(&api, &key, &id, "stop").await.expect(204);
+    until(&api, &id, "stopped").await;
+    let ended = run(&api.app, read, By::Owner, PATIENCE).await;
+    assert!(matches!(ended, Err(NotRun::Ended(Some(_)))), "{ended:?}");
 }
 
 #[tokio::test]

@@ -81,13 +81,20 @@ pub(crate) async fn run(app: &App, mut vm: Vm, by: By, longest: Duration) -> Res
             VmState::Started => wake_up(app, &id).await?,
             VmState::Stopped if begun => return Err(NotRun::Ended(vm.exit)),
             VmState::Stopped => {
-                let placed = start(app, &vm, end).await?;
-                begun = true;
-                vm = match placed {
-                    Some(placed) => placed,
-                    None => read(app, &id).await?,
-                };
-                continue;
+                let seen_ms = vm.updated_ms;
+                match start(app, &vm, end).await? {
+                    Began::Placed(placed) => (vm, begun) = (*placed, true),
+                    Began::Recorded => (vm, begun) = (read(app, &id).await?, true),
+                    Began::Not => {
+                        vm = read(app, &id).await?;
+                        // One that was only held anew meanwhile stands still as before, under another generation; any
+                        // other change is a run that somebody else began, and this joins it.
+                        begun = vm.updated_ms != seen_ms;
+                    }
+                }
+                if begun || Instant::now() < end {
+                    continue;
+                }
             }
             VmState::Created => begun = true,
             VmState::Stopping if by == By::Owner => return Err(NotRun::Stopping),
@@ -109,23 +116,32 @@ async fn read(app: &App, id: &VmId) -> Result<Vm, NotRun> {
     app.store.any_vm(id).await?.ok_or(NotRun::Over)
 }
 
-/// Begins a run: one transaction before the host is asked, and one after, by its answer. Answers the record as the latter
-/// left it.
-async fn start(app: &App, vm: &Vm, end: Instant) -> Result<Option<Vm>, NotRun> {
+/// What became of the attempt to begin a run.
+enum Began {
+    /// The host has it: the record as its answer left it.
+    Placed(Box<Vm>),
+    /// It is on record, and goes on from there.
+    Recorded,
+    /// The record has changed since it was read.
+    Not,
+}
+
+/// Begins a run: one transaction before the host is asked, and one after, by its answer.
+async fn start(app: &App, vm: &Vm, end: Instant) -> Result<Began, NotRun> {
     let now_ms = now_ms();
     let deadline_ms = now_ms + app.config.start_timeout_secs * 1000 + START_MARGIN_MS;
     let begin = Some(Begin { deadline_ms, due_ms: now_ms + START_LEASE_MS });
     let facts = Facts { begin, ..Facts::default() };
-    let Some(vm) = app.apply(&vm.id, vm.generation, VmEvent::StartAsked, facts).await? else { return Ok(None) };
+    let Some(vm) = app.apply(&vm.id, vm.generation, VmEvent::StartAsked, facts).await? else { return Ok(Began::Not) };
     let id = vm.id.clone();
     match place_by(app, vm, end).await {
-        Ok(Placed::Taken(vm)) => Ok(Some(*vm)),
-        Ok(Placed::Elsewhere) => Ok(None),
+        Ok(Placed::Taken(vm)) => Ok(Began::Placed(vm)),
+        Ok(Placed::Elsewhere) => Ok(Began::Recorded),
         Ok(Placed::Unsure(why)) => {
             tracing::warn!(vm = %id, why, "the VM's placement is unsure");
             app.store.due_at(&id, crate::clock::now_ms()).await?;
             app.pokes.vms.notify_one();
-            Ok(None)
+            Ok(Began::Recorded)
         }
         Ok(Placed::Refused(refusal)) => {
             // The placement may have been counted up by the attempt.

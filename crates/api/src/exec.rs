@@ -80,7 +80,7 @@ pub enum Encoding {
 }
 
 /// What opens commands in one VM for a short while, in place of a key: for those who must not have one.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecTicket {
     /// To be passed as the parameter `ticket` of `openExec`.
@@ -91,7 +91,7 @@ pub struct ExecTicket {
 }
 
 /// A command that is over.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecResult {
     /// How it ended.
@@ -109,7 +109,7 @@ pub struct ExecResult {
 }
 
 /// How a command ended.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExecExit {
     /// Its exit code, where it exited.
@@ -123,7 +123,7 @@ pub struct ExecExit {
 }
 
 /// Why a command is over.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExecEnd {
     /// By itself, or by a signal that it was sent.

@@ -5,9 +5,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cakework_cli::ClientCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// Serverless building blocks on your own machine: images in, isolated VMs with hostnames and logs out.
+///
+/// In a project's folder: `init`, `deploy`, `run`, `logs`, `exec`, `open`. For builders: `build`, `image`, `vm`, `cache`,
+/// `webhook`, `registry`. Both ask a server, which `login` names. On the server itself: `serve` and all below it.
 #[derive(Debug, Parser)]
 #[command(name = "cakework", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
@@ -51,6 +56,8 @@ pub enum LogFormat {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    #[command(flatten)]
+    Client(ClientCommand),
     /// Run the server: the API, the edge and, as root, this host's VMs
     Serve(Serve),
     /// Check whether this machine can run VMs, and say how to fix what it lacks
@@ -69,6 +76,10 @@ pub enum Command {
     RotateKey(RotateKey),
     /// End everything that a data directory's instance holds on this host, and remove its data
     Purge(Purge),
+    /// Write completions for a shell to stdout
+    Completions(Completions),
+    /// Write the manual pages, one for each command
+    Man(Man),
     /// The host's root part; `serve` starts it.
     #[command(hide = true)]
     Agent,
@@ -249,6 +260,22 @@ pub struct Restore {
     /// The backup; `-` is stdin
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+}
+
+/// `cakework completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// `cakework man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The folder that they are written into, which is made where it is missing
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 /// `cakework purge`

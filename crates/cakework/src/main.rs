@@ -12,6 +12,7 @@ mod instance;
 mod inventory;
 mod keys;
 mod logging;
+mod pages;
 mod pool;
 mod privilege;
 mod purge;
@@ -70,6 +71,9 @@ fn run_command(cli: Cli) -> ExitCode {
         Command::Restore(options) => backup::restore(&options),
         Command::RotateKey(options) => keys::rotate(&options.overrides),
         Command::Purge(options) => purge::run(&options),
+        Command::Client(command) => return cakework_cli::run(command),
+        Command::Completions(options) => pages::completions(options.shell),
+        Command::Man(options) => pages::man(&options.dir),
     };
     match done {
         Ok(code) => code,

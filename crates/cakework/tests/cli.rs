@@ -17,10 +17,46 @@ fn help_reads_well() {
         ("purge", &["purge", "--help"]),
         ("backup", &["backup", "--help"]),
         ("restore", &["restore", "--help"]),
+        ("init", &["init", "--help"]),
+        ("deploy", &["deploy", "--help"]),
+        ("exec", &["exec", "--help"]),
+        ("vm", &["vm", "--help"]),
+        ("vm-list", &["vm", "list", "--help"]),
+        ("cache", &["cache", "--help"]),
+        ("webhook", &["webhook", "--help"]),
     ] {
         let output = run(args);
         assert!(output.status.success());
         insta::assert_snapshot!(format!("help-{name}"), stdout(&output));
+    }
+}
+
+/// The help of every command is a page, too. `UPDATE_DOCS=1` writes it anew.
+#[test]
+fn the_page_of_commands_is_what_the_program_says() {
+    let mut page = "# Every command\n\nWhat `cakework COMMAND --help` says of each. [cli.md](cli.md) tells how they go together.\n".to_owned();
+    add_help(&mut page, &[]);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cli-reference.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, page).expect("written");
+        return;
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page, "docs/cli-reference.md is not what the program says: UPDATE_DOCS=1 writes it anew");
+}
+
+fn add_help(page: &mut String, command: &[&str]) {
+    let args: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
+    let help = stdout(&run(&args));
+    page.push_str(
+        &format!("\n## cakework {}\n\n```text\n{}\n```\n", command.join(" "), help.trim_end())
+            .replace("cakework \n", "cakework\n"),
+    );
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    for name in names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        let deeper: Vec<&str> = command.iter().copied().chain([name]).collect();
+        add_help(page, &deeper);
     }
 }
 

@@ -10,7 +10,7 @@ use cakework_testkit::process::run;
 use serde_json::Value;
 
 /// Ground floor first: a crate, and those of ours that it may use.
-const FLOORS: [(&str, &[&str]); 12] = [
+const FLOORS: [(&str, &[&str]); 13] = [
     ("cakework-core", &[]),
     ("cakework-api", &["cakework-core"]),
     ("cakework-wire", &["cakework-core"]),
@@ -25,6 +25,7 @@ const FLOORS: [(&str, &[&str]); 12] = [
         &[
             "cakework-agent",
             "cakework-api",
+            "cakework-cli",
             "cakework-core",
             "cakework-dockerfile",
             "cakework-edge",
@@ -34,12 +35,13 @@ const FLOORS: [(&str, &[&str]); 12] = [
             "cakework-wire",
         ],
     ),
+    ("cakework-cli", &["cakework-api", "cakework-core", "cakework-dockerfile"]),
     ("cakework-testkit", &[]),
     ("cakework-bench", &["cakework-testkit"]),
 ];
 
 /// What a crate may not reach, however many steps away.
-const FORBIDDEN: [(&str, &[&str]); 9] = [
+const FORBIDDEN: [(&str, &[&str]); 10] = [
     ("cakework-core", &["tokio", "axum", "hyper", "sqlx", "reqwest", "rustix"]),
     ("cakework-api", &["tokio", "axum", "hyper", "sqlx", "reqwest"]),
     ("cakework-wire", &["tokio", "axum", "hyper", "sqlx", "reqwest"]),
@@ -49,6 +51,7 @@ const FORBIDDEN: [(&str, &[&str]); 9] = [
     ("cakework-edge", &["axum", "sqlx"]),
     ("cakework-server", &["nftables", "rtnetlink", "oci-client", "landlock", "hickory-server"]),
     ("cakework-agent", &["sqlx", "utoipa"]),
+    ("cakework-cli", &["axum", "sqlx", "cakework-server", "cakework-agent", "cakework-edge", "cakework-wire"]),
 ];
 
 struct House {

@@ -31,6 +31,12 @@ put 644 docs/config.example.toml usr/share/doc/cakework/config.example.toml
 put 644 README.md usr/share/doc/cakework/README.md
 put 644 THREATS.md usr/share/doc/cakework/THREATS.md
 put 644 LICENSE usr/share/doc/cakework/copyright
+"$program" man "$tree/usr/share/man/man1"
+gzip -9n "$tree"/usr/share/man/man1/*.1
+mkdir -p "$tree"/usr/share/{bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d}
+"$program" completions bash >"$tree/usr/share/bash-completion/completions/cakework"
+"$program" completions zsh >"$tree/usr/share/zsh/vendor-completions/_cakework"
+"$program" completions fish >"$tree/usr/share/fish/vendor_completions.d/cakework.fish"
 gzip -9n <CHANGELOG.md >"$tree/usr/share/doc/cakework/changelog.gz"
 chmod 644 "$tree/usr/share/doc/cakework/changelog.gz"
 

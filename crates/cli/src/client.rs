@@ -19,11 +19,14 @@ use crate::failure::{Exit, Failure, Result};
 use crate::profile;
 
 /// Longest time of a call with all its tries: the contract's own.
-const CALL: Duration = Duration::from_secs(60);
+pub(crate) const CALL: Duration = Duration::from_secs(60);
+/// Longest time for a connection to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often a call is sent again.
 const RETRIES: usize = 4;
+/// Shortest pause before a call is sent again.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
+/// Longest pause before a call is sent again.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a failure's body that are read.
 const FAILURE_MAX_BYTES: usize = 64 * 1024;

@@ -16,6 +16,7 @@ use crate::failure::{Exit, Failure, Result};
 const SILENCE: Duration = Duration::from_secs(45);
 /// How often in a row a stream may break without a line before it is given up.
 const BREAKS_MAX: u32 = 8;
+/// Shortest pause before a stream that broke is opened again; it doubles five times.
 const PAUSE_MS: u64 = 200;
 
 /// A log that is followed.

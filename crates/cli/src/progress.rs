@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::show;
 
+/// Time between two drawings of a spinner.
 const TICK: Duration = Duration::from_millis(100);
 /// Lines of a step that are shown where it fails.
 const KEPT_LINES: usize = 40;

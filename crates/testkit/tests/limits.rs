@@ -12,7 +12,7 @@ use quote::ToTokens as _;
 use syn::{BinOp, Expr, ImplItem, Item, ItemConst, Lit, Meta};
 
 /// Crates in the order of the document, with what they are about.
-const CRATES: [(&str, &str); 10] = [
+const CRATES: [(&str, &str); 11] = [
     ("core", "What users may ask for"),
     ("server", "API and reconcilers"),
     ("edge", "Edge"),
@@ -22,6 +22,7 @@ const CRATES: [(&str, &str); 10] = [
     ("guest", "Files in VMs"),
     ("wire", "Between API and host"),
     ("api", "Documents of the API"),
+    ("cli", "The command line"),
     ("cakework", "The program and its supervisor"),
 ];
 /// Parts of names of numbers that bound something.

@@ -22,6 +22,7 @@ use crate::show;
 
 /// What the server allows for one transfer.
 const TRANSFER: Duration = Duration::from_secs(60 * 60);
+/// Bytes that are read of a file at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 const BYTES: &str = "application/octet-stream";
 

@@ -1,6 +1,6 @@
 //! `cakework registry …`
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 
 use cakework_api::registry::Registry;
 use reqwest::{Body, Method};
@@ -8,14 +8,10 @@ use serde_json::{Value, json};
 
 use super::typed;
 use crate::args;
-use crate::client::{Again, Client};
-use crate::failure::Exit;
-use crate::failure::{Failure, Result};
+use crate::client::{Again, CALL, Client};
+use crate::failure::{Exit, Failure, Result};
 use crate::show;
-use std::io::IsTerminal as _;
-use std::time::Duration;
 
-const CALL: Duration = Duration::from_secs(60);
 /// Bytes of a password that are read.
 const PASSWORD_MAX_BYTES: u64 = 16 * 1024;
 

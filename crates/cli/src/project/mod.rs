@@ -16,6 +16,7 @@ pub(crate) use templates::init;
 pub(crate) const FILE: &str = "cakework.toml";
 /// The mark of a project's VMs.
 pub(crate) const MARK: &str = "project";
+/// Bytes of a project's name.
 const NAME_MAX_BYTES: usize = 63;
 
 /// `cakework.toml`

@@ -3,6 +3,7 @@
 # Run again it does only what has changed.
 #
 #   scripts/sdk.sh typescript    node_modules and dist
+#   scripts/sdk.sh python        a virtual environment
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -58,7 +59,20 @@ typescript() {
     fi
 }
 
+python() {
+    cd "$ROOT/sdk/python"
+    exec 9>.lock
+    flock 9
+    if [ ! -x .venv/bin/python ] || changed .venv/.stamp requirements.txt; then
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+        stamp .venv/.stamp requirements.txt
+    fi
+}
+
 case ${1:-} in
     typescript) typescript ;;
-    *) die "unknown SDK ${1:-}" "scripts/sdk.sh typescript" ;;
+    python) python ;;
+    *) die "unknown SDK ${1:-}" "scripts/sdk.sh typescript|python" ;;
 esac

@@ -118,6 +118,7 @@ if [ -n "$tests" ]; then
     want socat "listeners and probes of the network tests"
     want iputils-ping "ICMP probes"
     want python3 "servers and clients of the network tests"
+    want python3-venv "the tools of the Python SDK"
     want tmux "a terminal, in which the command line is tested"
     want chromium "a browser, in which the TypeScript SDK and the API's page are tested"
     command -v npm >/dev/null || want npm "the tools of the TypeScript SDK"

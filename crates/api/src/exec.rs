@@ -90,6 +90,16 @@ pub struct ExecTicket {
     pub expires_at: String,
 }
 
+/// A server-sent event of a command.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ExecEvent {
+    /// `stdout` or `stderr` for what it wrote; last `exit`, or `error` where its host went away.
+    #[schema(example = "stdout")]
+    pub event: String,
+    /// JSON: `{"data"}`, an `ExecExit`, or a problem.
+    pub data: String,
+}
+
 /// A command that is over.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

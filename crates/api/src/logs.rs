@@ -33,6 +33,19 @@ pub struct LogLine {
     pub continues: bool,
 }
 
+/// A server-sent event of a log that is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogEvent {
+    /// `log` for a line; `end` when there will be no more.
+    #[schema(example = "log")]
+    pub event: String,
+    /// JSON: a `LogLine`, or `{"status"}` with how the log's VM or build stands then.
+    pub data: String,
+    /// Of a line its place: as `Last-Event-ID` it goes on behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
 /// A page out of the logs of many VMs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FoundLogs {

@@ -88,3 +88,35 @@ async fn sdk_typescript_runs_in_every_runtime() {
 async fn sdk_of_the_original_still_works() {
     Stage::set().await.play("typescript", "node", &["--test", "test/original.test.mjs"]).await;
 }
+
+/// Types, drift from the document, style, and the wheel.
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_python_is_whole() {
+    let check = "export PATH=$PWD/.venv/bin:$PATH && python scripts/generate.py --check && mypy && ruff check . && \
+                 ruff format --check . && python -m build --wheel --outdir \"$(mktemp -d)\" .";
+    Stage::set().await.play("python", "bash", &["-c", check]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_python_does_the_main_job() {
+    Stage::set().await.play("python", ".venv/bin/python", &["-m", "pytest", "-q", "-p", "no:cacheprovider"]).await;
+}
+
+/// Thousands of requests that are made from the document, right and wrong ones: the server fails at none (503 is a host that is
+/// full), answers what the document says it does, and is there afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_keeps_to_its_document() {
+    let stage = Stage::set().await;
+    let key = format!("X-Api-Key: {}", stage.server.key());
+    let words = [
+        "--config-file=tests/schemathesis.toml",
+        "run",
+        "../../docs/openapi.json",
+        "--url",
+        &stage.server.url(),
+        "--header",
+        &key,
+    ];
+    stage.play("python", ".venv/bin/schemathesis", &words).await;
+    stage.server.get("/v1/vms").await.expect("an answer").ok();
+}

@@ -9,7 +9,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequest as _, FromRequestParts, Request, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use cakework_api::exec::{Encoding, Exec, ExecResult, ExecTicket};
+use cakework_api::exec::{Encoding, Exec, ExecEvent, ExecResult, ExecTicket};
 use cakework_api::problem::ErrorCode;
 use cakework_core::exec::{ExecInput, STDERR, STDIN, STDOUT};
 use cakework_core::id::VmId;
@@ -54,7 +54,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     params(("vmId" = String, Path)), request_body = Exec,
     responses(
         (status = 200, description = "How it ended and what it wrote, or the events.", content(
-            (ExecResult = "application/json"), (String = "text/event-stream"))),
+            (ExecResult = "application/json"), (ExecEvent = "text/event-stream"))),
         Failures,
     ))]
 async fn run(

@@ -14,8 +14,8 @@ use cakework_core::logquery::{InvalidQuery, LogQuery, RawQuery};
 use cakework_core::logsearch::Mark;
 use futures_util::Stream;
 use http::HeaderMap;
+use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as OpenApiResponse, ResponseBuilder};
-use utoipa::{IntoResponses, PartialSchema as _};
 
 use super::extract::{Params, Reader};
 use super::openapi::Failures;
@@ -60,7 +60,7 @@ pub(super) struct LogAnswers;
 impl IntoResponses for LogAnswers {
     fn responses() -> BTreeMap<String, RefOr<OpenApiResponse>> {
         let page = ContentBuilder::new().schema(Some(Ref::from_schema_name("Logs"))).build();
-        let events = ContentBuilder::new().schema(Some(String::schema())).build();
+        let events = ContentBuilder::new().schema(Some(Ref::from_schema_name("LogEvent"))).build();
         let response = ResponseBuilder::new()
             .description("A page; with `follow` the events.")
             .content("application/json", page)

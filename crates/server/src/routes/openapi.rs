@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cakework_api::logs::Logs;
+use cakework_api::logs::{LogEvent, Logs};
 use cakework_api::problem::{ErrorCode, Problem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
@@ -18,7 +18,7 @@ pub(crate) const KEY: &str = "apiKey";
         description = "Images and VMs for running other people's code. Every failure is `application/problem+json`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(Problem, ErrorCode, Logs)),
+    components(schemas(Problem, ErrorCode, Logs, LogEvent)),
     tags(
         (name = "images", description = "Images from registries, and builds."),
         (name = "vms", description = "One-time VMs."),

@@ -1125,6 +1125,16 @@ export interface components {
          * @enum {string}
          */
         ExecEnd: "exited" | "timeout" | "vm_ended";
+        /** @description A server-sent event of a command. */
+        ExecEvent: {
+            /** @description JSON: `{"data"}`, an `ExecExit`, or a problem. */
+            data: string;
+            /**
+             * @description `stdout` or `stderr` for what it wrote; last `exit`, or `error` where its host went away.
+             * @example stdout
+             */
+            event: string;
+        };
         /** @description How a command ended. */
         ExecExit: {
             /**
@@ -1347,6 +1357,18 @@ export interface components {
              * @example 01GTZHKS9CZHQ1NKZCA3G0H4DX
              */
             imageId: string;
+        };
+        /** @description A server-sent event of a log that is followed. */
+        LogEvent: {
+            /** @description JSON: a `LogLine`, or `{"status"}` with how the log's VM or build stands then. */
+            data: string;
+            /**
+             * @description `log` for a line; `end` when there will be no more.
+             * @example log
+             */
+            event: string;
+            /** @description Of a line its place: as `Last-Event-ID` it goes on behind it. */
+            id?: string;
         };
         /** @description A line of a log. */
         LogLine: {
@@ -1829,7 +1851,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Logs"];
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["LogEvent"];
                 };
             };
             /** @description A problem, with a stable `code`. */
@@ -2045,7 +2067,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Logs"];
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["LogEvent"];
                 };
             };
             /** @description A problem, with a stable `code`. */
@@ -2429,7 +2451,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Logs"];
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["LogEvent"];
                 };
             };
             /** @description A problem, with a stable `code`. */
@@ -2663,7 +2685,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ExecResult"];
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["ExecEvent"];
                 };
             };
             /** @description A problem, with a stable `code`. */
@@ -2858,7 +2880,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Logs"];
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["LogEvent"];
                 };
             };
             /** @description A problem, with a stable `code`. */

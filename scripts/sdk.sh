@@ -4,6 +4,7 @@
 #
 #   scripts/sdk.sh typescript    node_modules and dist
 #   scripts/sdk.sh python        a virtual environment
+#   scripts/sdk.sh examples      the first, where the examples find it
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -71,8 +72,17 @@ python() {
     fi
 }
 
+examples() {
+    typescript
+    local example
+    for example in "$ROOT"/examples/{hello-builder,eventing}; do
+        (cd "$example" && npm install --ignore-scripts --no-package-lock --loglevel=error)
+    done
+}
+
 case ${1:-} in
+    examples) examples ;;
     typescript) typescript ;;
     python) python ;;
-    *) die "unknown SDK ${1:-}" "scripts/sdk.sh typescript|python" ;;
+    *) die "unknown SDK ${1:-}" "scripts/sdk.sh typescript|python|examples" ;;
 esac

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures Cakework beside the tools that it stands on and prints tables: bench/RESULTS.md explains them.
-# Words choose what is measured (start, cached, cycles, import, get, memory, build); BENCH_RUNS how often.
+# Words choose what is measured (start, cached, cycles, import, get, memory, build, client); BENCH_RUNS how often.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 need_root
@@ -12,7 +12,7 @@ cargo build --locked --profile ci -p cakework-bench
 out="${CARGO_TARGET_DIR:-target}"
 bench() { "$out/ci/cakework-bench" --runs "${BENCH_RUNS:-11}" --program "$out/release/cakework" "$@"; }
 
-[ $# -gt 0 ] || set -- start cached cycles import get logs memory build
+[ $# -gt 0 ] || set -- start cached cycles import get logs memory build client
 say "$(nproc) cores, $(uname -r), $(runsc --version | head -n1), $(date -u +%F)"
 for what in "$@"; do
     say "" "## $what"

@@ -9,6 +9,7 @@
 mod build;
 mod buildah;
 mod cached;
+mod client;
 mod cycles;
 mod get;
 mod import;
@@ -64,6 +65,8 @@ enum What {
     },
     /// Builds: a RUN beside `runsc run`, a Dockerfile of six steps beside buildah, cached, changed, and four at once.
     Build,
+    /// The command line's own time, a deployment of a change, and what the TypeScript SDK adds to a call.
+    Client,
 }
 
 #[tokio::main]
@@ -77,6 +80,7 @@ async fn main() -> Result<()> {
         What::Cycles { cycles, images } => cycles::measure(&args.access, cycles, images).await?,
         What::Build => build::measure(&args.access, args.runs).await?,
         What::Logs => logs::measure(&args.access, args.runs).await?,
+        What::Client => client::measure(&args.access, args.runs).await?,
         What::Memory => memory::measure(&args.access).await?,
     };
     println!("{table}");

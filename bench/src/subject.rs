@@ -54,6 +54,13 @@ impl Access {
         }
     }
 
+    /// The binary.
+    pub fn program(&self) -> Result<PathBuf> {
+        self.program
+            .canonicalize()
+            .with_context(|| format!("finding {}: make it with `make build`, or give --url", self.program.display()))
+    }
+
     /// A new server in an empty data directory.
     pub async fn start(&self) -> Result<Subject> {
         // Builds take their base image from a registry on this machine.
@@ -62,10 +69,7 @@ impl Access {
 
     /// The same with a configuration.
     pub async fn start_with(&self, config: &str) -> Result<Subject> {
-        let program = self
-            .program
-            .canonicalize()
-            .with_context(|| format!("finding {}: make it with `make build`, or give --url", self.program.display()))?;
+        let program = self.program()?;
         // What asks as fast as it can is measured, not held back.
         let config = format!("{config}[requests]\nper_second_of_key = 1000000\nper_second_of_account = 1000000\n");
         let server = Server::start(Options { config: Some(config), ..Options::new(program) }).await?;
@@ -92,6 +96,11 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The key, for programs that are measured.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// GET of a path of the API; a refusal is an error.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let request = self.client.get(format!("{}{path}", self.url)).header("X-Api-Key", &self.key);

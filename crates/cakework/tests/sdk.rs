@@ -100,8 +100,9 @@ async fn sdk_of_the_original_still_works() {
 /// Types, drift from the document, style, and the wheel.
 #[tokio::test(flavor = "multi_thread")]
 async fn sdk_python_is_whole() {
-    let check = "export PATH=$PWD/.venv/bin:$PATH && python scripts/generate.py --check && mypy && ruff check . && \
-                 ruff format --check . && python -m build --wheel --outdir \"$(mktemp -d)\" .";
+    let check = "export PATH=$PWD/.venv/bin:$PATH && out=$(mktemp -d) && python scripts/generate.py --check && mypy && \
+                 ruff check . && ruff format --check . && python scripts/readme.py >$out/readme.py && \
+                 mypy --strict $out/readme.py && python -m build --wheel --outdir $out . && rm -r $out";
     Stage::set().await.play("python", "bash", &["-c", check]).await;
 }
 

@@ -108,7 +108,7 @@ def test_a_followed_log_has_each_line_once(
     built = cakework.build_image_from_files(
         dockerfile=dockerfile, files=[models.BuildFile(dir=".", name="main.py", content=program)]
     )
-    vm = cakework.start_vm(image_id=cakework.wait_for_build(built.build_id).image_id or "")
+    vm = cakework.start_vm(image_id=cakework.wait_for_build(built.build_id).image_id)
     line = bad_line(lambda connection: 2000 + connection * 7919 % 20_000)
     with Cakework(line.url) as client:
         seen = [one.message for one in client.follow_vm_logs(vm.id)]

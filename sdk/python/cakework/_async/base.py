@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from typing_extensions import Self
 
 from .. import models
+from .._built import Built
 from .._http import (
     BREAKS_MAX,
     CALL_SECS,
@@ -83,7 +84,7 @@ class AsyncBase:
                 raise TimedOut(f"the image {image_id} did not arrive in time")
             await asleep(_POLL_SECS)
 
-    async def wait_for_build(self, build_id: str, *, timeout: float = _WAIT_SECS) -> models.Build:
+    async def wait_for_build(self, build_id: str, *, timeout: float = _WAIT_SECS) -> Built:
         """Waits until a build has succeeded; raises `BuildFailed`, with the line of the Dockerfile, where it fails."""
         end = time.monotonic() + timeout
         while True:
@@ -91,7 +92,7 @@ class AsyncBase:
             if build.status == "failed":
                 raise BuildFailed(build)
             if build.status == "succeeded":
-                return build
+                return Built.model_validate(build.model_dump(by_alias=True))
             if time.monotonic() > end:
                 raise TimedOut(f"the build {build_id} was not over in time")
             await asleep(_POLL_SECS)

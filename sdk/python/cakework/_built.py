@@ -8,4 +8,4 @@ from . import models
 class Built(models.Build):
     """A build that has succeeded: it has an image."""
 
-    image_id: str = Field(alias="imageId")  # type: ignore[assignment]
+    image_id: str = Field(alias="imageId")

@@ -119,6 +119,8 @@ table inet {table} {{
     type filter hook output priority filter; policy accept;
     oifname {vms} meta l4proto tcp meta skuid {edge_uid} accept
     oifname {vms} jump to_vm
+    oifname != {vms} ip daddr {pool} meta l4proto tcp reject with tcp reset
+    oifname != {vms} ip daddr {pool} drop
   }}
   chain uplink {{
     type nat hook postrouting priority srcnat; policy accept;

@@ -63,12 +63,17 @@ impl Process {
     pub async fn ended(&self) {
         while let Ok(mut ready) = self.pidfd.readable().await {
             // Readiness may be a false alarm: only the process itself tells.
-            if ProcessRef::of(self.name.pid) != Some(self.name) {
+            if self.has_ended() {
                 break;
             }
             ready.clear_ready();
         }
         self.reap();
+    }
+
+    /// Whether it has ended, also where nobody was told yet.
+    pub fn has_ended(&self) -> bool {
+        ProcessRef::of(self.name.pid) != Some(self.name)
     }
 
     /// Kills it.
@@ -135,7 +140,12 @@ mod tests {
         assert!(Process::open(ProcessRef { start_time: name.start_time + 1, ..name }).is_none());
         kill(ProcessRef { start_time: name.start_time + 1, ..name });
         let process = Process::open(name).expect("it still runs: the kill named another");
+        assert!(!process.has_ended());
         process.kill();
+        // Nobody has to be told for that.
+        while !process.has_ended() {
+            std::thread::yield_now();
+        }
         tokio::time::timeout(std::time::Duration::from_secs(10), process.ended()).await.expect("it was killed");
         assert!(ProcessRef::of(name.pid) != Some(name));
         let _ = child.wait();

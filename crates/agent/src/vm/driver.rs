@@ -460,6 +460,8 @@ impl Driver {
                 }
             };
             tokio::select! {
+                // Its end explains the monitor's: where both have come, it is seen first.
+                biased;
                 () = sandbox.ended() => return Ok(PhaseEvent::SandboxEnded),
                 ask = asked(&mut self.asks, heard) => return Ok(self.obey(ask)),
                 () = clock::sleep_until(deadline_ms) => return Ok(self.time_is_over()),
@@ -469,6 +471,8 @@ impl Driver {
             match self.monitor.take() {
                 // It ends right after its sandbox, too: only the next round tells a death from that.
                 Some(_) => {}
+                // The kernel knows of its end, and nobody was told yet.
+                None if sandbox.has_ended() => {}
                 None => {
                     backoff = (backoff * 2).min(MONITOR_BACKOFF_MAX);
                     self.replace_monitor().await;

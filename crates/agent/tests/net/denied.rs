@@ -226,6 +226,19 @@ fn the_edge_reaches_no_other_port_of_a_vm() {
     });
 }
 
+/// What was meant for a VM that is gone goes to nobody else who has its address.
+#[test]
+fn the_address_of_a_vm_that_is_gone_leads_nowhere() {
+    World::play(|world| {
+        let gone = Ipv4Addr::new(10, 77, 0, 9);
+        world.lan.ip(&format!("addr add {gone}/32 dev lo"));
+        world.host.ip(&format!("route add {gone}/32 via {}", LAN[0]));
+        let target = Target::new(&world.lan, gone, VM_PORT);
+        let rows = rows(&PORTS, gone, VM_PORT, &target);
+        closed_until_as(&world.host, EDGE_UID, &rows, || world.flush_policy());
+    });
+}
+
 #[test]
 fn the_lan_reaches_neither_a_vm_nor_the_forwarder() {
     World::play(|world| {

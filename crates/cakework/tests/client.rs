@@ -86,6 +86,15 @@ impl Person {
         assert!(!everything.contains(self.server.key()), "{everything}");
     }
 
+    /// A new project, whose private base can be built from.
+    async fn project(&self, name: &str) -> PathBuf {
+        let words = ["registry", "set", self.registry.host(), "-u", "AWS"];
+        Self::said(&self.run_with(&words, &[], self.registry.password()).await);
+        let folder = self.folder(name);
+        self.ok(&["init", path(&folder)]).await;
+        folder
+    }
+
     /// The base of the templates, in the registry of this test.
     fn base(&self) -> String {
         format!("BASE={}", self.registry.reference("team/python", "3"))
@@ -373,12 +382,7 @@ async fn a_log_that_is_followed_over_a_line_that_breaks_has_each_line_once() {
 async fn ctrl_c_ends_what_it_began() {
     let person = Person::new().await;
     person.login().await;
-    let set = person
-        .run_with(&["registry", "set", person.registry.host(), "-u", "AWS"], &[], person.registry.password())
-        .await;
-    Person::said(&set);
-    let app = person.folder("app");
-    person.ok(&["init", path(&app)]).await;
+    let app = person.project("app").await;
     let start = |words: &[&str]| {
         let mut args: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         args.extend(["-C".to_owned(), path(&app).to_owned(), "--build-arg".to_owned(), person.base()]);
@@ -405,12 +409,7 @@ async fn ctrl_c_ends_what_it_began() {
 async fn at_a_terminal_steps_are_shown_and_a_shell_is_one() {
     let person = Person::new().await;
     person.login().await;
-    let set = person
-        .run_with(&["registry", "set", person.registry.host(), "-u", "AWS"], &[], person.registry.password())
-        .await;
-    Person::said(&set);
-    let app = person.folder("app");
-    person.ok(&["init", path(&app)]).await;
+    let app = person.project("app").await;
     let mut file = std::fs::File::options().append(true).open(app.join("Dockerfile")).expect("a file");
     let long = "that is much longer than the terminal is wide, ".repeat(2);
     file.write_all(format!("RUN for n in 1 2 3; do echo \"words $n {long}\"; sleep 0.5; done\n").as_bytes())

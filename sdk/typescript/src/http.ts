@@ -56,7 +56,7 @@ export class Transport {
 
   /** The call's JSON; nothing where the answer has none. */
   async json(call: Call, options: RequestOptions = {}): Promise<unknown> {
-    return this.#tried(call, options, async (response) => {
+    return this.#tried(call, options, false, async (response) => {
       const text = await response.text();
       if (text === "") return undefined;
       try {
@@ -69,10 +69,11 @@ export class Transport {
 
   /** The call's answer, its body not yet read; the call's time ends here. */
   async open(call: Call, options: RequestOptions = {}): Promise<Response> {
-    return this.#tried(call, options, async (response) => response);
+    return this.#tried(call, options, true, async (response) => response);
   }
 
-  async #tried<T>(call: Call, options: RequestOptions, use: (response: Response) => Promise<T>): Promise<T> {
+  /** `isLeftOpen`: the body is read after the call, and the caller's signal still ends that. */
+  async #tried<T>(call: Call, options: RequestOptions, isLeftOpen: boolean, use: (response: Response) => Promise<T>): Promise<T> {
     const { signal, timeoutMs = this.options.timeoutMs, maxRetries = this.options.maxRetries } = options;
     const deadline = Date.now() + timeoutMs;
     const headers: Record<string, string> = { accept: "application/json", ...call.headers };
@@ -90,7 +91,11 @@ export class Transport {
         if (body !== undefined) request.body = body;
         if (isStream(body)) request.duplex = "half";
         const response = await this.options.fetch(this.url(call.path, call.query), request);
-        if (response.ok) return await use(response);
+        if (response.ok) {
+          const used = await use(response);
+          if (isLeftOpen) clock.leave();
+          return used;
+        }
         error = failure(response.status, await saidBy(response), retryAfter(response));
         // What an earlier try has removed is gone, as was asked for.
         if (call.method === "DELETE" && tried > 0 && response.status === 404) return undefined as T;
@@ -138,6 +143,7 @@ class Clock {
   readonly #timer: ReturnType<typeof setTimeout>;
   readonly #outer: AbortSignal | undefined;
   #isOver = false;
+  #isLeft = false;
 
   constructor(deadline: number, outer?: AbortSignal) {
     this.#outer = outer;
@@ -161,9 +167,15 @@ class Clock {
     if (this.#outer?.aborted) throw this.#outer.reason ?? caught;
   }
 
-  /** The time is no more; a body that is still being read goes on, until the caller's signal ends it. */
+  /** The try is over, but for its body. */
+  leave(): void {
+    this.#isLeft = true;
+  }
+
+  /** The time is no more; who has no more to do with the caller's signal does not listen to it either. */
   stop(): void {
     clearTimeout(this.#timer);
+    if (!this.#isLeft) this.#outer?.removeEventListener("abort", this.#pass);
   }
 }
 

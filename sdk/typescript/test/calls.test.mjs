@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { CakeworkApi, CakeworkApiClient, CakeworkApiEnvironment, CakeworkApiError, CakeworkApiTimeoutError } from "@cakework/client";
 import { badLine, bin, client, collect, imageId, key, serve, url } from "./support.mjs";
@@ -109,6 +110,13 @@ test("pages follow each other to the end", async (t) => {
   for (let n = 0; n < 5; n++) made.push(bin(t)(await cakework.cacheVm({ imageId, prewarm: "none", metadata })).id);
   const all = await collect(cakework.allVMs({ metadata, limit: 2 }));
   assert.deepEqual(all.map((vm) => vm.id), made.reverse());
+});
+
+test("calls that are over leave nothing at a signal that lives on", async (t) => {
+  const address = await serve(t, (_, response) => response.end('{"vms": []}'));
+  const { signal } = new AbortController();
+  for (let call = 0; call < 20; call++) await client({ environment: address }).listVMs({}, { signal });
+  assert.equal(getEventListeners(signal, "abort").length, 0);
 });
 
 test("a call ends with its signal", async (t) => {

@@ -98,8 +98,8 @@ async fn of_project(client: &Client, dir: &std::path::Path) -> Result<Vm> {
 
 /// A project's cached VMs that are not over, the newest first.
 async fn vms_of(client: &Client, project: &Project) -> Result<Vec<Vm>> {
-    let query = [("metadata.project", project.name.clone())];
-    debug_assert_eq!(query[0].0, format!("metadata.{MARK}"));
+    let mark = format!("metadata.{MARK}");
+    let query = [(mark.as_str(), project.name.clone())];
     let (_, vms): (_, Vec<Vm>) = items(client, "/v1/vms", "vms", &query, usize::MAX).await?;
     Ok(vms.into_iter().filter(|vm| vm.prewarm.is_some() && vm.state != VmState::Destroyed).collect())
 }

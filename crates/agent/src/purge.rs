@@ -21,8 +21,9 @@ const KILL_POLL: Duration = Duration::from_millis(10);
 /// # Errors
 /// Where something could not be removed; the rest was tried.
 pub async fn purge(config: &AgentConfig) -> anyhow::Result<()> {
-    let gvisors = [config.runsc_root(), config.build_runsc_root()].map(|root| Gvisor::new(config.runsc.clone(), root));
     let cgroups = Cgroups::find(&config.instance, config.cgroup_parent.as_deref())?;
+    let roots = [config.runsc_root(), config.build_runsc_root()];
+    let gvisors = roots.map(|root| Gvisor::new(config.runsc.clone(), root, cgroups.clone()));
     let killed = kill(&gvisors, &cgroups).await;
     let network = Network::purge(&config.instance).await.context("removing the networks");
     let local = tokio::task::spawn_blocking({

@@ -81,7 +81,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let parts = Arc::new(Parts {
         images: images.clone(),
         network,
-        gvisor: Gvisor::new(config.runsc.clone(), config.runsc_root()),
+        gvisor: Gvisor::new(config.runsc.clone(), config.runsc_root(), cgroups.clone()),
         cgroups,
         program: config.program.clone(),
         guest: config.guest.clone().unwrap_or_else(|| config.program.clone()),
@@ -169,7 +169,7 @@ async fn end_stray_commands(gvisor: &Gvisor, registry: &Registry) {
 }
 
 fn building(config: &AgentConfig, vm: &Parts, unpacker: Unpacker) -> build::Parts {
-    let gvisor = Gvisor::new(config.runsc.clone(), config.build_runsc_root());
+    let gvisor = Gvisor::new(config.runsc.clone(), config.build_runsc_root(), vm.cgroups.clone());
     build::Parts {
         vm: Arc::new(Parts { gvisor, ..vm.clone() }),
         runsc_root: config.build_runsc_root(),

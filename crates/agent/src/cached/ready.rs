@@ -125,6 +125,7 @@ impl Driver {
         self.come_to_rest().await;
         self.parts.gvisor.pause(self.vm.as_str()).await?;
         self.ready = Some(Ready::Paused);
+        self.parts.gvisor.rest(self.vm.as_str()).await;
         self.wait_in_pool(Waits::Paused).await;
         Ok(())
     }
@@ -137,6 +138,7 @@ impl Driver {
         }
         self.make(Source::Prepared).await?;
         self.ready = Some(Ready::Blank);
+        self.parts.gvisor.rest(self.vm.as_str()).await;
         self.wait_in_pool(Waits::Blank).await;
         Ok(())
     }
@@ -148,6 +150,7 @@ impl Driver {
         }
         self.make(Source::Image).await?;
         self.ready = Some(Ready::Created);
+        self.parts.gvisor.rest(self.vm.as_str()).await;
         self.wait_in_pool(Waits::Created).await;
         Ok(())
     }

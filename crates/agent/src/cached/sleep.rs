@@ -72,8 +72,11 @@ impl Driver {
             None => {}
         }
         self.registry.rest(&self.vm, self.record.generation);
-        if !spilled && !self.unspillable {
-            self.wait_in_pool(Waits::Asleep).await;
+        if !spilled {
+            self.parts.gvisor.rest(self.vm.as_str()).await;
+            if !self.unspillable {
+                self.wait_in_pool(Waits::Asleep).await;
+            }
         }
         loop {
             if let Some(event) = self.wished() {

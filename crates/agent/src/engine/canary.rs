@@ -30,8 +30,8 @@ const KILL_POLL: Duration = Duration::from_millis(5);
 pub async fn run(config: &ProbeConfig) -> anyhow::Result<()> {
     let name = format!("{NAME}-{}", std::process::id());
     let dir = config.dir.join(&name);
-    let gvisor = Gvisor::new(config.runsc.clone(), dir.join("runsc"));
     let cgroups = Cgroups::find(&config.instance, config.cgroup_parent.as_deref())?;
+    let gvisor = Gvisor::new(config.runsc.clone(), dir.join("runsc"), cgroups.clone());
     let vm_dir = VmDir::at(dir.clone());
     let ran = match lay_out(&gvisor, &cgroups, &vm_dir, &name) {
         Ok(()) => fly(config, &cgroups, &vm_dir).await,

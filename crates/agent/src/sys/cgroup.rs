@@ -23,6 +23,19 @@ const PERIOD_US: u64 = 100_000;
 /// Levels of groups that something inside a group may have made.
 const DEPTH_MAX: usize = 8;
 
+/// The file by which a group is frozen, and what is written to it.
+struct Freezer {
+    file: &'static str,
+    frozen: &'static str,
+    thawed: &'static str,
+}
+
+/// Of v1's controller, and of v2, where every group but the root has it.
+const FREEZERS: [Freezer; 2] = [
+    Freezer { file: "freezer.state", frozen: "FROZEN", thawed: "THAWED" },
+    Freezer { file: "cgroup.freeze", frozen: "1", thawed: "0" },
+];
+
 /// What a group may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -156,6 +169,36 @@ impl Cgroups {
         pids.into_iter().filter_map(ProcessRef::of).collect()
     }
 
+    /// Takes the CPU from all processes in a group and below it, until it is thawed. They learn nothing of it. Where no
+    /// hierarchy can freeze, nothing happens.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn freeze(&self, name: &str) -> Result<()> {
+        FREEZERS.iter().try_for_each(|freezer| self.set_freezer(name, freezer, freezer.frozen))
+    }
+
+    /// Gives the CPU back; fine where it was not taken.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn thaw(&self, name: &str) -> Result<()> {
+        FREEZERS.iter().try_for_each(|freezer| self.set_freezer(name, freezer, freezer.thawed))
+    }
+
+    /// Whether the CPU was taken from a group.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        let texts = |freezer: &Freezer| {
+            let mut texts = self.dirs(name).filter_map(|dir| std::fs::read_to_string(dir.join(freezer.file)).ok());
+            texts.any(|text| text.trim() != freezer.thawed)
+        };
+        FREEZERS.iter().any(texts)
+    }
+
+    fn set_freezer(&self, name: &str, freezer: &Freezer, state: &str) -> Result<()> {
+        self.dirs(name).try_for_each(|dir| write_if_there(&dir.join(freezer.file), state))
+    }
+
     /// Kills all processes in a group and below it; true where there was none any more.
     pub fn kill(&self, name: &str) -> bool {
         if self.layout == Layout::Unified {
@@ -166,6 +209,8 @@ impl Cgroups {
         for &process in &processes {
             process::kill(process);
         }
+        // Under v1, what is frozen dies only then. A group that is gone is thawed enough.
+        let _ = self.thaw(name);
         processes.is_empty()
     }
 
@@ -338,13 +383,31 @@ mod tests {
         cgroups.join("one", i32::try_from(child.id()).expect("a pid")).expect("it joins");
         assert_eq!(cgroups.processes("one").len(), 1);
         // What it holds before it joins is counted where it came from.
-        let script = "sleep 0.1; i=0; while [ $i -lt 9999 ]; do x=12345678901234567890$x; i=$((i+1)); done; sleep 10";
+        let script =
+            "sleep 0.1; i=0; while [ $i -lt 9999 ]; do x=12345678901234567890$x; i=$((i+1)); done; while :; do :; done";
         let mut busy = std::process::Command::new("sh").args(["-c", script]).spawn().expect("sh starts");
         cgroups.join("one", i32::try_from(busy.id()).expect("a pid")).expect("it joins");
         while cgroups.cpu_ns("one") < 1_000_000 || cgroups.memory_bytes("one") == 0 {
             assert!(busy.try_wait().expect("its own child").is_none(), "it was not counted");
             std::thread::sleep(Duration::from_millis(10));
         }
+        cgroups.freeze("one").expect("it is frozen");
+        cgroups.freeze("one").expect("doing it twice is fine");
+        assert!(cgroups.is_frozen("one"));
+        // Who was running stands at its next look at its signals.
+        let mut used = cgroups.cpu_ns("one");
+        let stands = (0..100).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            std::mem::replace(&mut used, cgroups.cpu_ns("one")) == used
+        });
+        assert!(stands, "it goes on using the CPU");
+        cgroups.thaw("one").expect("it is thawed");
+        assert!(!cgroups.is_frozen("one"));
+        while cgroups.cpu_ns("one") == used {
+            assert!(busy.try_wait().expect("its own child").is_none(), "it does not go on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        cgroups.freeze("one").expect("it is frozen again");
         assert!(cgroups.remove("one").is_err(), "a group in use can't go");
         assert!(!cgroups.kill("one"));
         child.wait().expect("it was killed");

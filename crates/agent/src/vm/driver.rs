@@ -136,6 +136,7 @@ impl Driver {
         let made = matches!(self.make().await, Ok(PhaseEvent::Up));
         if let Some(made) = &mut self.made {
             made.ahead = true;
+            self.parts.gvisor.rest(self.vm.as_str()).await;
         }
         made && self.is_made()
     }

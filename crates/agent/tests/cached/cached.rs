@@ -111,11 +111,28 @@ impl Cached {
 
     /// Whether a process of its sandbox runs.
     pub fn has_sandbox(&self) -> bool {
-        let processes = std::fs::read_dir("/proc").expect("proc").flatten();
-        processes.into_iter().any(|process| {
-            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        !self.sandbox().is_empty()
+    }
+
+    /// The CPU time that its sandbox has used, in ticks; none where it has no sandbox.
+    pub fn sandbox_ticks(&self) -> Option<u64> {
+        let ticks = |process: &std::path::PathBuf| {
+            let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+            // The name before the last parenthesis may hold anything: proc(5).
+            let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+            fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>()
+        };
+        let processes = self.sandbox();
+        (!processes.is_empty()).then(|| processes.iter().map(ticks).sum())
+    }
+
+    fn sandbox(&self) -> Vec<std::path::PathBuf> {
+        let processes = std::fs::read_dir("/proc").expect("proc").flatten().map(|process| process.path());
+        let ours = processes.filter(|process| {
+            let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
             line.starts_with(b"runsc-") && line.split(|byte| *byte == 0).any(|word| word == self.vm.as_str().as_bytes())
-        })
+        });
+        ours.collect()
     }
 }
 

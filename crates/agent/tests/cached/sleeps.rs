@@ -47,6 +47,33 @@ async fn a_vm_that_sleeps_stands_and_goes_on_where_it_was() {
     host.assert_nothing_since(&before);
 }
 
+/// An idle sandbox wakes thousands of times a second for nothing, also while all that runs in it is paused.
+#[tokio::test]
+async fn what_sleeps_or_waits_takes_no_cpu() {
+    let host = Host::started().await;
+    let digest = host.busybox().await;
+    let sleeps = async |vm: &Cached| {
+        let before = vm.sandbox_ticks().expect("it has a sandbox");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(vm.sandbox_ticks(), Some(before), "it used the CPU");
+    };
+    let (asleep, address) = running(&host, VmSpec { port: Some(80), ..spec(&digest, LASTING) }).await;
+    asleep.sleep(&host, None, false).await;
+    sleeps(&asleep).await;
+    let mut waiting = Cached::held(&host, VmSpec { port: Some(80), ..spec(&digest, COUNTER) }, Prewarm::Boot).await;
+    paused(&host, 1).await;
+    sleeps(&waiting).await;
+    let created = Cached::held(&host, spec(&digest, "sleep 1000"), Prewarm::Create).await;
+    crate::cached::created(&host, 1).await;
+    sleeps(&created).await;
+    // Each goes on, or is ended, from there.
+    asleep.wake(&host).await;
+    count(&host, address).await;
+    let address = waiting.start_as(&host, StartTier::Paused).await;
+    count(&host, address).await;
+    created.destroy(&host).await;
+}
+
 #[tokio::test]
 async fn a_spilled_vm_runs_nothing_and_wakes_the_same() {
     let host = Host::started().await;

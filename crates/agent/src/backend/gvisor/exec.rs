@@ -167,7 +167,11 @@ impl Gvisor {
     }
 
     /// Kills what [`Self::exec`] started for an agent that is gone: whatever has no parent and is not the first process.
+    /// Where the sandbox rests, no command was open.
     pub async fn kill_stray_execs(&self, id: &str) {
+        if self.cgroups.is_frozen(id) {
+            return;
+        }
         let Ok(listed) = self.listed(id).await else { return };
         for process in listed.iter().filter(|process| process.ppid == 0 && process.pid != 1) {
             self.kill_exec(id, process.pid).await;

@@ -1,7 +1,8 @@
 //! gVisor's `runsc`: its flags, its commands, what it leaves behind and what its messages mean.
 //!
-//! Everything that is peculiar to a version of it stands here and in the modules below. Invariant: each call has a
-//! deadline, and a sandbox is ended by its cgroup, which needs no help of the engine's.
+//! Everything that is peculiar to a version of it stands here and in the modules below. Invariants: each call has a
+//! deadline; a sandbox is ended by its cgroup, which needs no help of the engine's; one that was put to [`Gvisor::rest`]
+//! has its CPU back before anything is asked of it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use crate::monitor::plan::Control;
+use crate::sys::cgroup::Cgroups;
 use crate::sys::mounts;
 use crate::sys::process::{self, ProcessRef};
 
@@ -104,12 +106,13 @@ impl FileAccess {
 pub struct Gvisor {
     runsc: PathBuf,
     root: PathBuf,
+    cgroups: Cgroups,
 }
 
 impl Gvisor {
-    /// `runsc` is the program, `root` its state directory.
-    pub const fn new(runsc: PathBuf, root: PathBuf) -> Self {
-        Self { runsc, root }
+    /// `runsc` is the program, `root` its state directory; a sandbox's control group has its id.
+    pub const fn new(runsc: PathBuf, root: PathBuf, cgroups: Cgroups) -> Self {
+        Self { runsc, root, cgroups }
     }
 
     /// The command that starts a sandbox from `bundle` and returns while it runs.
@@ -138,6 +141,7 @@ impl Gvisor {
     /// # Errors
     /// [`EngineError`].
     pub async fn checkpoint(&self, id: &str, image: &Path) -> Result<(), EngineError> {
+        self.rouse("checkpoint", id).await?;
         let image = format!("--image-path={}", image.display());
         self.call("checkpoint", &["--leave-running", "--compression=none", &image, id], CHECKPOINT_TIMEOUT).await
     }
@@ -147,6 +151,7 @@ impl Gvisor {
     /// # Errors
     /// [`EngineError`]; after one, whether it is paused is not known.
     pub async fn pause(&self, id: &str) -> Result<(), EngineError> {
+        self.rouse("pause", id).await?;
         self.ask("pause", "containerManager.Pause", id).await
     }
 
@@ -155,7 +160,27 @@ impl Gvisor {
     /// # Errors
     /// [`EngineError`]; after one, whether it goes on is not known.
     pub async fn resume(&self, id: &str) -> Result<(), EngineError> {
+        self.rouse("resume", id).await?;
         self.ask("resume", "containerManager.Resume", id).await
+    }
+
+    /// Takes the CPU from a sandbox in which nothing is to run, because it is paused or nothing was started in it: its
+    /// platform wakes thousands of times a second for nothing. Where that fails, it only costs what it did.
+    pub async fn rest(&self, id: &str) {
+        if let Err(error) = self.with_group(id, Cgroups::freeze).await {
+            tracing::debug!(id, %error, "a sandbox that waits keeps its CPU");
+        }
+    }
+
+    /// Gives the CPU back.
+    async fn rouse(&self, verb: &'static str, id: &str) -> Result<(), EngineError> {
+        self.with_group(id, Cgroups::thaw).await.map_err(|source| EngineError::Start { verb, source })
+    }
+
+    async fn with_group(&self, id: &str, change: fn(&Cgroups, &str) -> std::io::Result<()>) -> std::io::Result<()> {
+        let (cgroups, id) = (self.cgroups.clone(), id.to_owned());
+        let done = tokio::task::spawn_blocking(move || change(&cgroups, &id)).await;
+        done.unwrap_or_else(|error| Err(std::io::Error::other(error)))
     }
 
     /// How many processes a sandbox has: none before it was started or restored.

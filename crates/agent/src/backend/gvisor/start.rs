@@ -53,6 +53,7 @@ impl Gvisor {
     /// # Errors
     /// [`EngineError`].
     pub async fn start(&self, id: &str, network: Option<PacketSocket>) -> Result<(), EngineError> {
+        self.rouse("start", id).await?;
         let Some(network) = network else { return self.call_privately("start", &[id], START_TIMEOUT).await };
         self.order("start", id, LINKS, &links(&network), &[network.as_fd()], START_TIMEOUT).await?;
         self.order("start", id, "containerManager.StartRoot", &id, &[], START_TIMEOUT).await
@@ -69,6 +70,7 @@ impl Gvisor {
         bundle: &Path,
         image: &Path,
     ) -> Result<(), EngineError> {
+        self.rouse("restore", id).await?;
         let Some(network) = network else {
             let (bundle, image) = (bundle.display().to_string(), format!("--image-path={}", image.display()));
             let words = ["--detach", "--bundle", &bundle, &image, id];

@@ -7,7 +7,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use cakework_testkit::images::{Compression, Format, python_app};
+use cakework_testkit::images::{Compression, Format, python, python_app};
 use cakework_testkit::server::Options;
 use cakework_testkit::{Auth, Registry, Server};
 use support::{PROGRAM, need_root};
@@ -15,10 +15,11 @@ use support::{PROGRAM, need_root};
 /// Whose pages and receivers are this machine's.
 const CONFIG: &str = "cors_origins = [\"*\"]\n[webhooks]\nallow = [\"127.0.0.0/8\", \"::1/128\"]\n";
 
-/// A server with an image, and the registry that it came from.
+/// A server with an image, and the registry that it came from. Docker Hub's Python is one that the test made.
 struct Stage {
     server: Server,
     registry: Registry,
+    _hub: Registry,
     image: String,
     uri: String,
     dir: tempfile::TempDir,
@@ -30,12 +31,16 @@ impl Stage {
         let registry = Registry::start(Auth::Basic).await.expect("a registry");
         let image = python_app(Format::Oci, Compression::Gzip).expect("an image").build();
         registry.push("team/app", "v1", &image).await.expect("pushed");
-        let options = Options { config: Some(CONFIG.to_owned()), ..Options::new(PROGRAM) };
+        let hub = Registry::start(Auth::Anonymous).await.expect("a registry");
+        let base = python(Format::Oci, Compression::Gzip).expect("an image").build();
+        hub.push("library/python", "3.12-slim", &base).await.expect("pushed");
+        let config = format!("{CONFIG}[images.mirrors]\n\"docker.io\" = [\"{}\"]\n", hub.host());
+        let options = Options { config: Some(config), ..Options::new(PROGRAM) };
         let server = Server::start(options).await.expect("a server");
         let uri = registry.reference("team/app", "v1");
         let imported = server.import(&uri, registry.password()).await.expect("an answer").ok();
         let image = imported["imageId"].as_str().expect("an id").to_owned();
-        Self { server, registry, image, uri, dir: tempfile::tempdir().expect("a directory") }
+        Self { server, registry, _hub: hub, image, uri, dir: tempfile::tempdir().expect("a directory") }
     }
 
     /// Runs a suite to its end; shows all that it said where it fails.
@@ -74,6 +79,12 @@ async fn sdk_typescript_is_whole() {
     Stage::set().await.play("typescript", "npm", &["run", "--silent", "check"]).await;
 }
 
+/// The README's blocks, one after the other, as they stand there.
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_typescript_readme_runs() {
+    Stage::set().await.play("typescript", "node", &["scripts/readme.mjs", "--run"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sdk_typescript_does_the_main_job() {
     let suites = ["vms", "builds", "webhooks"].map(|name| format!("test/{name}.test.mjs"));
@@ -104,6 +115,12 @@ async fn sdk_python_is_whole() {
                  ruff check . && ruff format --check . && python scripts/readme.py >$out/readme.py && \
                  mypy --strict $out/readme.py && python -m build --wheel --outdir $out . && rm -r $out";
     Stage::set().await.play("python", "bash", &["-c", check]).await;
+}
+
+/// The README's blocks, one after the other, as they stand there.
+#[tokio::test(flavor = "multi_thread")]
+async fn sdk_python_readme_runs() {
+    Stage::set().await.play("python", ".venv/bin/python", &["scripts/readme.py", "--run"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

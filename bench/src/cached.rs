@@ -43,12 +43,17 @@ pub async fn measure(access: &Access, runs: usize) -> Result<Table> {
     let cold = Cached::new(&roomy, &ids[0], "none").await?;
     let restored = Cached::new(&small, &ids[1], "boot").await?;
     let mut samples: [Samples; 13] = Default::default();
+    // What is made for the start after would take its CPU from whatever is measured meanwhile.
+    let at_rest = async || {
+        roomy.until_waiting("paused", 1).await?;
+        small.until_waiting("blank", 1).await
+    };
     for round in 0..=runs {
+        at_rest().await?;
         let crun = sandbox.crun().await?;
         let resumed = sandbox.resume().await?;
         let (_, first) = sandbox.restore(true).await?;
         let (own_restore, bare_restore) = sandbox.restore(false).await?;
-        roomy.until_waiting("paused", 1).await?;
         let (from_paused, own) = paused.start("paused").await?;
         let awake = paused.echo().await?;
         roomy.post(&format!("/v1/vm/{}/suspend", paused.id), json!({})).await?;
@@ -58,9 +63,10 @@ pub async fn measure(access: &Access, runs: usize) -> Result<Table> {
         let exec = began.elapsed();
         ensure!(ran["exit"]["code"] == 0, "{ran}");
         paused.stop().await?;
-        small.until_waiting("blank", 1).await?;
+        at_rest().await?;
         let (from_restored, own_restored) = restored.start("restored").await?;
         restored.stop().await?;
+        at_rest().await?;
         let (from_cold, _) = cold.start("cold").await?;
         cold.stop().await?;
         if round > 0 {

@@ -100,6 +100,8 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            // KiB of pages that each connection keeps; the system's cache has the rest.
+            .pragma("cache_size", "-512")
             // Erased secrets are overwritten in the file.
             .pragma("secure_delete", "ON");
         // A connection to a file does not go stale: none is tried before it is used.

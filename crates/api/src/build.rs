@@ -12,6 +12,11 @@ use crate::secret::{SecretMap, SecretText};
 /// Builds an image from files.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "dockerfile": "FROM docker.io/library/python:3.12-slim\nCOPY . /app\nCMD [\"python3\", \"/app/handlers.py\"]",
+    "files": [{"dir": ".", "name": "handlers.py", "content": "print('hello')\n"}],
+    "tenant": "ann", "metadata": {"handler": "order_created"},
+}))]
 pub struct BuildImageFromFiles {
     /// The Dockerfile's text. It is not among the files that the image sees.
     #[schema(max_length = 1048576)]
@@ -83,6 +88,10 @@ pub enum Encoding {
 /// Builds an image from a repository on GitHub.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "repository": "org/repo", "branch": "main", "dockerfile": "FROM docker.io/library/node:22-slim\nCOPY . /app\n",
+    "path": "services/web", "token": "github's, for a private one", "buildArgs": {"NODE_ENV": "production"},
+}))]
 pub struct BuildImageFromGithub {
     /// The Dockerfile's text; one in the repository is not used.
     #[schema(max_length = 1048576)]
@@ -133,6 +142,11 @@ pub struct BuildImageFromGithub {
 /// A build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "buildId": "7d2f1c1e-94a7-4e1b-9d0e-3f6f2a1b0c9d", "status": "created", "phase": "building",
+    "progress": {"step": 2, "steps": 5}, "tenant": "ann", "metadata": {"handler": "order_created"},
+    "createdAt": "2026-01-05T14:00:00Z", "updatedAt": "2026-01-05T14:00:02Z",
+}))]
 pub struct Build {
     /// The build.
     #[schema(example = "7d2f1c1e-94a7-4e1b-9d0e-3f6f2a1b0c9d")]
@@ -267,5 +281,6 @@ pub struct BuildList {
     pub builds: Vec<Build>,
     /// Token of the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "the next page's token")]
     pub pagination: Option<String>,
 }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 /// Runs a command in a VM that runs, beside its own process.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"command": ["python3", "--version"], "cwd": "/app", "timeoutSeconds": 10}))]
 pub struct Exec {
     /// The words of the command, or one line for `/bin/sh -c`.
     pub command: Command,
@@ -82,6 +83,7 @@ pub enum Encoding {
 /// What opens commands in one VM for a short while, in place of a key: for those who must not have one.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({"ticket": "goes into openExec once", "expiresAt": "2026-01-05T14:01:00Z"}))]
 pub struct ExecTicket {
     /// To be passed as the parameter `ticket` of `openExec`.
     pub ticket: String,
@@ -92,6 +94,7 @@ pub struct ExecTicket {
 
 /// A server-sent event of a command.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"event": "stdout", "data": "{\"data\":\"Python 3.12.4\\n\"}"}))]
 pub struct ExecEvent {
     /// `stdout` or `stderr` for what it wrote; last `exit`, or `error` where its host went away.
     #[schema(example = "stdout")]
@@ -103,6 +106,7 @@ pub struct ExecEvent {
 /// A command that is over.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({"exit": {"reason": "exited", "code": 0}, "stdout": "Python 3.12.4\n", "stderr": ""}))]
 pub struct ExecResult {
     /// How it ended.
     pub exit: ExecExit,

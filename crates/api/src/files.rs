@@ -7,6 +7,10 @@ use utoipa::ToSchema;
 /// A file or directory of a VM.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "name": "handlers.py", "kind": "file", "size": 15, "mode": "0644", "uid": 0, "gid": 0,
+    "modifiedAt": "2026-01-05T14:00:00Z",
+}))]
 pub struct FileEntry {
     /// The last part of its path. What is no UTF-8 in it is U+FFFD.
     pub name: String,
@@ -53,6 +57,7 @@ pub struct FileList {
     #[schema(max_items = 10_000)]
     pub entries: Vec<FileEntry>,
     /// There are more.
+    #[schema(example = false)]
     pub truncated: bool,
 }
 

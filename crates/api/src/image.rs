@@ -7,6 +7,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// Imports an image from a registry.
 #[derive(Clone, Deserialize, ToSchema, Zeroize, ZeroizeOnDrop)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "imageUri": "123456789012.dkr.ecr.us-west-2.amazonaws.com/team/app:1", "username": "AWS", "password": "the registry's",
+    "tenant": "ann",
+}))]
 pub struct ImportImage {
     /// Reference such as `registry.example.com/team/app:1.2`.
     #[schema(max_length = 1024)]
@@ -38,6 +42,11 @@ pub struct ImportedImage {
 /// An image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "imageId": "01GTZHKS9CZHQ1NKZCA3G0H4DX", "name": "registry.example.com/team/app:1",
+    "digest": "sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c", "state": "ready", "progress": 1.0,
+    "sizeBytes": 43211212, "createdAt": "2026-01-05T14:00:00Z", "updatedAt": "2026-01-05T14:00:09Z",
+}))]
 pub struct Image {
     /// The image.
     #[schema(example = "01GTZHKS9CZHQ1NKZCA3G0H4DX")]
@@ -94,5 +103,6 @@ pub struct ImageList {
     pub images: Vec<Image>,
     /// Token of the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "the next page's token")]
     pub pagination: Option<String>,
 }

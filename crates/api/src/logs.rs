@@ -5,6 +5,10 @@ use utoipa::ToSchema;
 
 /// A page of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "lines": [{"timestamp": 1767621601234_i64, "level": "info", "message": "listening on 8080"}],
+    "pagination": "the next page's token",
+}))]
 pub struct Logs {
     /// The lines, in the order that was asked for.
     pub lines: Vec<LogLine>,
@@ -35,6 +39,10 @@ pub struct LogLine {
 
 /// A server-sent event of a log that is followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "event": "log", "id": "the token to go on after it",
+    "data": "{\"timestamp\":1767621601234,\"level\":\"info\",\"message\":\"listening on 8080\"}",
+}))]
 pub struct LogEvent {
     /// `log` for a line; `end` when there will be no more.
     #[schema(example = "log")]
@@ -48,6 +56,13 @@ pub struct LogEvent {
 
 /// A page out of the logs of many VMs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "lines": [{
+        "vmId": "e784996f346483", "tenant": "ann", "timestamp": 1767621601234_i64, "level": "error",
+        "message": "no order 7",
+    }],
+    "from": "2026-01-05T14:00:00Z",
+}))]
 pub struct FoundLogs {
     /// The lines, in the order that was asked for; those of the same millisecond by the VMs' ids.
     pub lines: Vec<FoundLine>,

@@ -6,6 +6,11 @@ use utoipa::ToSchema;
 /// The body of every failure, `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "type": "urn:cakework:problem:unknown_vm", "title": "There is no such VM", "status": 404, "code": "unknown_vm",
+    "detail": "There is no VM e784996f346483.", "instance": "/v1/vm/e784996f346483",
+    "requestId": "01GV2ZFBT345TRTRDK6VHBECCZ",
+}))]
 pub struct Problem {
     /// A URI that names the code.
     #[serde(rename = "type")]

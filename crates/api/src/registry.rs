@@ -8,6 +8,7 @@ use crate::secret::SecretText;
 /// Keeps a registry's credential for the account's builds.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"host": "registry.example.com", "username": "ann", "password": "the registry's"}))]
 pub struct PutRegistry {
     /// The registry, as `host` or `host:port`.
     #[schema(max_length = 260, example = "registry.example.com")]
@@ -23,6 +24,7 @@ pub struct PutRegistry {
 /// A registry that the account's builds may pull from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({"host": "registry.example.com", "username": "ann", "updatedAt": "2026-01-05T14:00:00Z"}))]
 pub struct Registry {
     /// The registry, in its one spelling.
     pub host: String,

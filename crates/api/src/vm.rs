@@ -11,6 +11,10 @@ use utoipa::ToSchema;
 /// Starts a VM.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "imageId": "01GTZHKS9CZHQ1NKZCA3G0H4DX", "cpu": 1, "memory": 256, "port": 8080, "envVars": {"GREETING": "hello"},
+    "timeoutSeconds": 600, "tenant": "ann", "metadata": {"plan": "free"},
+}))]
 pub struct StartVm {
     /// The image to run.
     #[schema(example = "01GTZHKS9CZHQ1NKZCA3G0H4DX")]
@@ -53,6 +57,10 @@ pub struct StartVm {
 /// Caches a VM: one that starts again and again.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "imageId": "01GTZHKS9CZHQ1NKZCA3G0H4DX", "cpu": 1, "memory": 256, "port": 8080, "idleTimeoutSeconds": 60,
+    "tenant": "ann",
+}))]
 pub struct CacheVm {
     /// The image to run.
     #[schema(example = "01GTZHKS9CZHQ1NKZCA3G0H4DX")]
@@ -205,6 +213,14 @@ impl From<cached::Sleep> for Sleep {
 /// A VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "id": "e784996f346483", "state": "started", "imageId": "01GTZHKS9CZHQ1NKZCA3G0H4DX", "cpu": 1, "memory": 256,
+    "port": 8080, "hostname": "01gv2zfbt345trtrdk6vhbeccz.localhost",
+    "url": "http://01gv2zfbt345trtrdk6vhbeccz.localhost:8080", "isolation": "gvisor",
+    "start": {"tier": "paused", "durationMs": 4}, "prewarm": "auto", "autoStart": true, "idleTimeoutSeconds": 60,
+    "tenant": "ann", "metadata": {"plan": "free"},
+    "createdAt": "2026-01-05T14:00:00Z", "updatedAt": "2026-01-05T14:00:01Z",
+}))]
 pub struct Vm {
     /// The VM.
     #[schema(example = "e784996f346483")]
@@ -391,5 +407,6 @@ pub struct VmList {
     pub vms: Vec<Vm>,
     /// Token of the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "the next page's token")]
     pub pagination: Option<String>,
 }

@@ -13,6 +13,9 @@ use crate::vm::{Exit, VmState};
 /// Makes an endpoint.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({
+    "url": "https://example.com/hooks/cakework", "events": ["build.succeeded", "build.failed"], "tenant": "ann",
+}))]
 pub struct CreateWebhook {
     /// Where events are sent: http or https, without a user or password in it.
     #[schema(max_length = 2048, example = "https://example.com/hooks/cakework")]
@@ -34,6 +37,11 @@ pub struct CreateWebhook {
 /// An endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "webhookId": "01GV2ZFBT345TRTRDK6VHBECCZ", "url": "https://example.com/hooks/cakework",
+    "events": ["build.succeeded", "build.failed"], "enabled": true, "tenant": "ann",
+    "createdAt": "2026-01-05T14:00:00Z", "updatedAt": "2026-01-05T14:00:00Z",
+}))]
 pub struct Webhook {
     /// The endpoint.
     #[schema(example = "01GV2ZFBT345TRTRDK6VHBECCZ")]
@@ -95,6 +103,10 @@ pub enum DisabledReason {
 
 /// An endpoint with its new secret, which is shown this once.
 #[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "webhookId": "01GV2ZFBT345TRTRDK6VHBECCZ", "url": "https://example.com/hooks/cakework", "enabled": true,
+    "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "createdAt": "2026-01-05T14:00:00Z", "updatedAt": "2026-01-05T14:00:00Z",
+}))]
 pub struct WebhookSecret {
     /// The endpoint.
     #[serde(flatten)]
@@ -119,6 +131,10 @@ pub struct WebhookList {
 /// An event on its way to an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(example = json!({
+    "eventId": "01GV2ZG0000000000000000000", "type": "build.succeeded", "state": "delivered", "attempt": 1,
+    "statusCode": 204, "durationMs": 38, "createdAt": "2026-01-05T14:00:00Z", "updatedAt": "2026-01-05T14:00:01Z",
+}))]
 pub struct Delivery {
     /// The event: `webhook-id` of every attempt.
     pub event_id: String,
@@ -170,6 +186,7 @@ pub struct DeliveryList {
     pub deliveries: Vec<Delivery>,
     /// Token of the next page.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "the next page's token")]
     pub pagination: Option<String>,
 }
 

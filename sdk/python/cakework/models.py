@@ -249,11 +249,11 @@ class Health(BaseModel):
         extra="ignore",
         populate_by_name=True,
     )
-    status: str
+    status: Annotated[str, Field(examples=["ok"])]
     """
     `ok`
     """
-    version: str
+    version: Annotated[str, Field(examples=["0.1.0"])]
     """
     The version of this build.
     """
@@ -771,7 +771,7 @@ class BuildList(BaseModel):
     """
     The builds.
     """
-    pagination: str | None = None
+    pagination: Annotated[str | None, Field(examples=["the next page's token"])] = None
     """
     Token of the next page.
     """
@@ -905,7 +905,7 @@ class DeliveryList(BaseModel):
     """
     The deliveries.
     """
-    pagination: str | None = None
+    pagination: Annotated[str | None, Field(examples=["the next page's token"])] = None
     """
     Token of the next page.
     """
@@ -1025,7 +1025,7 @@ class FileList(BaseModel):
     """
     Its entries.
     """
-    truncated: bool
+    truncated: Annotated[bool, Field(examples=[False])]
     """
     There are more.
     """
@@ -1139,7 +1139,7 @@ class ImageList(BaseModel):
     """
     The images.
     """
-    pagination: str | None = None
+    pagination: Annotated[str | None, Field(examples=["the next page's token"])] = None
     """
     Token of the next page.
     """
@@ -1296,7 +1296,7 @@ class VmList(BaseModel):
         extra="ignore",
         populate_by_name=True,
     )
-    pagination: str | None = None
+    pagination: Annotated[str | None, Field(examples=["the next page's token"])] = None
     """
     Token of the next page.
     """

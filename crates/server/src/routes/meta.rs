@@ -19,8 +19,10 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[derive(Serialize, ToSchema)]
 struct Health {
     /// `ok`
+    #[schema(example = "ok")]
     status: &'static str,
     /// The version of this build.
+    #[schema(example = "0.1.0")]
     version: &'static str,
 }
 

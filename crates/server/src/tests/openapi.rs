@@ -257,6 +257,16 @@ fn what_callers_would_miss_is_found() {
     assert_eq!(without(&added), [""; 0]);
 }
 
+/// Whether a reader is shown a value of a schema: its own example, or one of each thing in it.
+fn shows(document: &Value, schema: &Value) -> bool {
+    if let Some(name) = schema["$ref"].as_str() {
+        return document.pointer(name.trim_start_matches('#')).is_some_and(|schema| shows(document, schema));
+    }
+    let parts = |of: &Value| of.as_object().is_some_and(|of| of.values().all(|part| shows(document, part)));
+    let items = |of: &Value| of.is_object() && shows(document, of);
+    !schema["example"].is_null() || parts(&schema["properties"]) || items(&schema["items"])
+}
+
 /// What a reader or a generator of clients needs is there, everywhere.
 #[test]
 fn the_document_says_what_each_thing_is() {
@@ -284,6 +294,10 @@ fn the_document_says_what_each_thing_is() {
                 "a tag of the list",
             );
             let responses = operation["responses"].as_object().unwrap();
+            for body in responses.values().chain(operation.get("requestBody")) {
+                let json = &body["content"]["application/json"]["schema"];
+                want(json.is_null() || path == "/openapi.json" || shows(&document, json), "an example of its JSON");
+            }
             let is_answer = |status: &String| status.starts_with('2') || ["101", "501"].contains(&&status[..]);
             want(responses.keys().any(is_answer), "what it answers");
             let is_open = operation["security"].as_array().is_none_or(Vec::is_empty);

@@ -701,7 +701,24 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description A build. */
+        /**
+         * @description A build.
+         * @example {
+         *       "buildId": "7d2f1c1e-94a7-4e1b-9d0e-3f6f2a1b0c9d",
+         *       "createdAt": "2026-01-05T14:00:00Z",
+         *       "metadata": {
+         *         "handler": "order_created"
+         *       },
+         *       "phase": "building",
+         *       "progress": {
+         *         "step": 2,
+         *         "steps": 5
+         *       },
+         *       "status": "created",
+         *       "tenant": "ann",
+         *       "updatedAt": "2026-01-05T14:00:02Z"
+         *     }
+         */
         Build: {
             /**
              * @description The build.
@@ -810,7 +827,23 @@ export interface components {
              */
             name: string;
         };
-        /** @description Builds an image from files. */
+        /**
+         * @description Builds an image from files.
+         * @example {
+         *       "dockerfile": "FROM docker.io/library/python:3.12-slim\nCOPY . /app\nCMD [\"python3\", \"/app/handlers.py\"]",
+         *       "files": [
+         *         {
+         *           "content": "print('hello')\n",
+         *           "dir": ".",
+         *           "name": "handlers.py"
+         *         }
+         *       ],
+         *       "metadata": {
+         *         "handler": "order_created"
+         *       },
+         *       "tenant": "ann"
+         *     }
+         */
         BuildImageFromFiles: {
             /** @description Values of the Dockerfile's ARGs. */
             buildArgs?: {
@@ -840,7 +873,19 @@ export interface components {
             /** @description The builder's end user whose build this is. */
             tenant?: string;
         };
-        /** @description Builds an image from a repository on GitHub. */
+        /**
+         * @description Builds an image from a repository on GitHub.
+         * @example {
+         *       "branch": "main",
+         *       "buildArgs": {
+         *         "NODE_ENV": "production"
+         *       },
+         *       "dockerfile": "FROM docker.io/library/node:22-slim\nCOPY . /app\n",
+         *       "path": "services/web",
+         *       "repository": "org/repo",
+         *       "token": "github's, for a private one"
+         *     }
+         */
         BuildImageFromGithub: {
             /**
              * @description A branch, a tag or a commit.
@@ -886,7 +931,10 @@ export interface components {
         BuildList: {
             /** @description The builds. */
             builds: components["schemas"]["Build"][];
-            /** @description Token of the next page. */
+            /**
+             * @description Token of the next page.
+             * @example the next page's token
+             */
             pagination?: string;
         };
         /**
@@ -899,7 +947,17 @@ export interface components {
          * @enum {string}
          */
         BuildStatus: "created" | "succeeded" | "failed";
-        /** @description Caches a VM: one that starts again and again. */
+        /**
+         * @description Caches a VM: one that starts again and again.
+         * @example {
+         *       "cpu": 1,
+         *       "idleTimeoutSeconds": 60,
+         *       "imageId": "01GTZHKS9CZHQ1NKZCA3G0H4DX",
+         *       "memory": 256,
+         *       "port": 8080,
+         *       "tenant": "ann"
+         *     }
+         */
         CacheVm: {
             /**
              * @description Whether a request to its hostname starts or wakes it; otherwise such a request is answered with 503.
@@ -965,7 +1023,17 @@ export interface components {
         };
         /** @description What is to run. */
         Command: string | string[];
-        /** @description Makes an endpoint. */
+        /**
+         * @description Makes an endpoint.
+         * @example {
+         *       "events": [
+         *         "build.succeeded",
+         *         "build.failed"
+         *       ],
+         *       "tenant": "ann",
+         *       "url": "https://example.com/hooks/cakework"
+         *     }
+         */
         CreateWebhook: {
             /** @description The builder's own words. */
             description?: string;
@@ -985,7 +1053,19 @@ export interface components {
              */
             url: string;
         };
-        /** @description An event on its way to an endpoint. */
+        /**
+         * @description An event on its way to an endpoint.
+         * @example {
+         *       "attempt": 1,
+         *       "createdAt": "2026-01-05T14:00:00Z",
+         *       "durationMs": 38,
+         *       "eventId": "01GV2ZG0000000000000000000",
+         *       "state": "delivered",
+         *       "statusCode": 204,
+         *       "type": "build.succeeded",
+         *       "updatedAt": "2026-01-05T14:00:01Z"
+         *     }
+         */
         Delivery: {
             /**
              * Format: int64
@@ -1033,7 +1113,10 @@ export interface components {
         DeliveryList: {
             /** @description The deliveries. */
             deliveries: components["schemas"]["Delivery"][];
-            /** @description Token of the next page. */
+            /**
+             * @description Token of the next page.
+             * @example the next page's token
+             */
             pagination?: string;
         };
         /**
@@ -1089,7 +1172,17 @@ export interface components {
         };
         /** @description What an event says. */
         EventData: components["schemas"]["BuildEvent"] | components["schemas"]["VmEvent"] | components["schemas"]["PingEvent"];
-        /** @description Runs a command in a VM that runs, beside its own process. */
+        /**
+         * @description Runs a command in a VM that runs, beside its own process.
+         * @example {
+         *       "command": [
+         *         "python3",
+         *         "--version"
+         *       ],
+         *       "cwd": "/app",
+         *       "timeoutSeconds": 10
+         *     }
+         */
         Exec: {
             /** @description The words of the command, or one line for `/bin/sh -c`. */
             command: components["schemas"]["Command"];
@@ -1125,7 +1218,13 @@ export interface components {
          * @enum {string}
          */
         ExecEnd: "exited" | "timeout" | "vm_ended";
-        /** @description A server-sent event of a command. */
+        /**
+         * @description A server-sent event of a command.
+         * @example {
+         *       "data": "{\"data\":\"Python 3.12.4\\n\"}",
+         *       "event": "stdout"
+         *     }
+         */
         ExecEvent: {
             /** @description JSON: `{"data"}`, an `ExecExit`, or a problem. */
             data: string;
@@ -1150,7 +1249,17 @@ export interface components {
              */
             signal?: number;
         };
-        /** @description A command that is over. */
+        /**
+         * @description A command that is over.
+         * @example {
+         *       "exit": {
+         *         "code": 0,
+         *         "reason": "exited"
+         *       },
+         *       "stderr": "",
+         *       "stdout": "Python 3.12.4\n"
+         *     }
+         */
         ExecResult: {
             /** @description How it ended. */
             exit: components["schemas"]["ExecExit"];
@@ -1169,7 +1278,13 @@ export interface components {
              */
             stdoutMissing?: number;
         };
-        /** @description What opens commands in one VM for a short while, in place of a key: for those who must not have one. */
+        /**
+         * @description What opens commands in one VM for a short while, in place of a key: for those who must not have one.
+         * @example {
+         *       "expiresAt": "2026-01-05T14:01:00Z",
+         *       "ticket": "goes into openExec once"
+         *     }
+         */
         ExecTicket: {
             /**
              * Format: date-time
@@ -1203,7 +1318,18 @@ export interface components {
          * @enum {string}
          */
         ExitReason: "exited" | "oom" | "timeout" | "stopped" | "start_failed" | "host_lost" | "unknown";
-        /** @description A file or directory of a VM. */
+        /**
+         * @description A file or directory of a VM.
+         * @example {
+         *       "gid": 0,
+         *       "kind": "file",
+         *       "mode": "0644",
+         *       "modifiedAt": "2026-01-05T14:00:00Z",
+         *       "name": "handlers.py",
+         *       "size": 15,
+         *       "uid": 0
+         *     }
+         */
         FileEntry: {
             /**
              * Format: int32
@@ -1248,7 +1374,10 @@ export interface components {
             directory: components["schemas"]["FileEntry"];
             /** @description Its entries. */
             entries: components["schemas"]["FileEntry"][];
-            /** @description There are more. */
+            /**
+             * @description There are more.
+             * @example false
+             */
             truncated: boolean;
         };
         /** @description A line of the log of one of many VMs. */
@@ -1258,7 +1387,21 @@ export interface components {
             /** @description Whose line it is. */
             vmId: string;
         };
-        /** @description A page out of the logs of many VMs. */
+        /**
+         * @description A page out of the logs of many VMs.
+         * @example {
+         *       "from": "2026-01-05T14:00:00Z",
+         *       "lines": [
+         *         {
+         *           "level": "error",
+         *           "message": "no order 7",
+         *           "tenant": "ann",
+         *           "timestamp": 1767621601234,
+         *           "vmId": "e784996f346483"
+         *         }
+         *       ]
+         *     }
+         */
         FoundLogs: {
             /** @description `from` of the query: pass it back with `pagination`. */
             from?: string;
@@ -1274,12 +1417,30 @@ export interface components {
         };
         /** @description That the server serves. */
         Health: {
-            /** @description `ok` */
+            /**
+             * @description `ok`
+             * @example ok
+             */
             status: string;
-            /** @description The version of this build. */
+            /**
+             * @description The version of this build.
+             * @example 0.1.0
+             */
             version: string;
         };
-        /** @description An image. */
+        /**
+         * @description An image.
+         * @example {
+         *       "createdAt": "2026-01-05T14:00:00Z",
+         *       "digest": "sha256:b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c",
+         *       "imageId": "01GTZHKS9CZHQ1NKZCA3G0H4DX",
+         *       "name": "registry.example.com/team/app:1",
+         *       "progress": 1,
+         *       "sizeBytes": 43211212,
+         *       "state": "ready",
+         *       "updatedAt": "2026-01-05T14:00:09Z"
+         *     }
+         */
         Image: {
             /**
              * Format: date-time
@@ -1328,7 +1489,10 @@ export interface components {
         ImageList: {
             /** @description The images. */
             images: components["schemas"]["Image"][];
-            /** @description Token of the next page. */
+            /**
+             * @description Token of the next page.
+             * @example the next page's token
+             */
             pagination?: string;
         };
         /**
@@ -1336,7 +1500,15 @@ export interface components {
          * @enum {string}
          */
         ImageState: "pulling" | "ready" | "failed";
-        /** @description Imports an image from a registry. */
+        /**
+         * @description Imports an image from a registry.
+         * @example {
+         *       "imageUri": "123456789012.dkr.ecr.us-west-2.amazonaws.com/team/app:1",
+         *       "password": "the registry's",
+         *       "tenant": "ann",
+         *       "username": "AWS"
+         *     }
+         */
         ImportImage: {
             /** @description Reference such as `registry.example.com/team/app:1.2`. */
             imageUri: string;
@@ -1358,7 +1530,14 @@ export interface components {
              */
             imageId: string;
         };
-        /** @description A server-sent event of a log that is followed. */
+        /**
+         * @description A server-sent event of a log that is followed.
+         * @example {
+         *       "data": "{\"timestamp\":1767621601234,\"level\":\"info\",\"message\":\"listening on 8080\"}",
+         *       "event": "log",
+         *       "id": "the token to go on after it"
+         *     }
+         */
         LogEvent: {
             /** @description JSON: a `LogLine`, or `{"status"}` with how the log's VM or build stands then. */
             data: string;
@@ -1384,7 +1563,19 @@ export interface components {
              */
             timestamp: number;
         };
-        /** @description A page of a log. */
+        /**
+         * @description A page of a log.
+         * @example {
+         *       "lines": [
+         *         {
+         *           "level": "info",
+         *           "message": "listening on 8080",
+         *           "timestamp": 1767621601234
+         *         }
+         *       ],
+         *       "pagination": "the next page's token"
+         *     }
+         */
         Logs: {
             /** @description `from` of the query: pass it back with `pagination`. */
             from?: string;
@@ -1405,7 +1596,18 @@ export interface components {
          * @enum {string}
          */
         Prewarm: "auto" | "boot" | "create" | "none";
-        /** @description The body of every failure, `application/problem+json`. */
+        /**
+         * @description The body of every failure, `application/problem+json`.
+         * @example {
+         *       "code": "unknown_vm",
+         *       "detail": "There is no VM e784996f346483.",
+         *       "instance": "/v1/vm/e784996f346483",
+         *       "requestId": "01GV2ZFBT345TRTRDK6VHBECCZ",
+         *       "status": 404,
+         *       "title": "There is no such VM",
+         *       "type": "urn:cakework:problem:unknown_vm"
+         *     }
+         */
         Problem: {
             /** @description The word that programs branch on. */
             code: components["schemas"]["ErrorCode"];
@@ -1445,7 +1647,14 @@ export interface components {
              */
             steps: number;
         };
-        /** @description Keeps a registry's credential for the account's builds. */
+        /**
+         * @description Keeps a registry's credential for the account's builds.
+         * @example {
+         *       "host": "registry.example.com",
+         *       "password": "the registry's",
+         *       "username": "ann"
+         *     }
+         */
         PutRegistry: {
             /**
              * @description The registry, as `host` or `host:port`.
@@ -1457,7 +1666,14 @@ export interface components {
             /** @description The user; `AWS` for ECR. */
             username: string;
         };
-        /** @description A registry that the account's builds may pull from. */
+        /**
+         * @description A registry that the account's builds may pull from.
+         * @example {
+         *       "host": "registry.example.com",
+         *       "updatedAt": "2026-01-05T14:00:00Z",
+         *       "username": "ann"
+         *     }
+         */
         Registry: {
             /** @description The registry, in its one spelling. */
             host: string;
@@ -1501,7 +1717,23 @@ export interface components {
          * @enum {string}
          */
         StartTier: "paused" | "restored" | "created" | "cold";
-        /** @description Starts a VM. */
+        /**
+         * @description Starts a VM.
+         * @example {
+         *       "cpu": 1,
+         *       "envVars": {
+         *         "GREETING": "hello"
+         *       },
+         *       "imageId": "01GTZHKS9CZHQ1NKZCA3G0H4DX",
+         *       "memory": 256,
+         *       "metadata": {
+         *         "plan": "free"
+         *       },
+         *       "port": 8080,
+         *       "tenant": "ann",
+         *       "timeoutSeconds": 600
+         *     }
+         */
         StartVm: {
             /** @description Replaces the image's command; its entrypoint stays. */
             command?: string[];
@@ -1550,7 +1782,33 @@ export interface components {
         };
         /** @description A terminal. */
         Tty: boolean | components["schemas"]["WindowSize"];
-        /** @description A VM. */
+        /**
+         * @description A VM.
+         * @example {
+         *       "autoStart": true,
+         *       "cpu": 1,
+         *       "createdAt": "2026-01-05T14:00:00Z",
+         *       "hostname": "01gv2zfbt345trtrdk6vhbeccz.localhost",
+         *       "id": "e784996f346483",
+         *       "idleTimeoutSeconds": 60,
+         *       "imageId": "01GTZHKS9CZHQ1NKZCA3G0H4DX",
+         *       "isolation": "gvisor",
+         *       "memory": 256,
+         *       "metadata": {
+         *         "plan": "free"
+         *       },
+         *       "port": 8080,
+         *       "prewarm": "auto",
+         *       "start": {
+         *         "durationMs": 4,
+         *         "tier": "paused"
+         *       },
+         *       "state": "started",
+         *       "tenant": "ann",
+         *       "updatedAt": "2026-01-05T14:00:01Z",
+         *       "url": "http://01gv2zfbt345trtrdk6vhbeccz.localhost:8080"
+         *     }
+         */
         Vm: {
             /** @description Whether a request to its hostname starts or wakes it. */
             autoStart?: boolean;
@@ -1654,7 +1912,10 @@ export interface components {
         };
         /** @description A page of VMs, the newest first. */
         VmList: {
-            /** @description Token of the next page. */
+            /**
+             * @description Token of the next page.
+             * @example the next page's token
+             */
             pagination?: string;
             /** @description The VMs. */
             vms: components["schemas"]["Vm"][];
@@ -1664,7 +1925,21 @@ export interface components {
          * @enum {string}
          */
         VmState: "created" | "started" | "stopped" | "destroyed";
-        /** @description An endpoint. */
+        /**
+         * @description An endpoint.
+         * @example {
+         *       "createdAt": "2026-01-05T14:00:00Z",
+         *       "enabled": true,
+         *       "events": [
+         *         "build.succeeded",
+         *         "build.failed"
+         *       ],
+         *       "tenant": "ann",
+         *       "updatedAt": "2026-01-05T14:00:00Z",
+         *       "url": "https://example.com/hooks/cakework",
+         *       "webhookId": "01GV2ZFBT345TRTRDK6VHBECCZ"
+         *     }
+         */
         Webhook: {
             /**
              * Format: date-time
@@ -1709,7 +1984,17 @@ export interface components {
             /** @description The endpoints. */
             webhooks: components["schemas"]["Webhook"][];
         };
-        /** @description An endpoint with its new secret, which is shown this once. */
+        /**
+         * @description An endpoint with its new secret, which is shown this once.
+         * @example {
+         *       "createdAt": "2026-01-05T14:00:00Z",
+         *       "enabled": true,
+         *       "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+         *       "updatedAt": "2026-01-05T14:00:00Z",
+         *       "url": "https://example.com/hooks/cakework",
+         *       "webhookId": "01GV2ZFBT345TRTRDK6VHBECCZ"
+         *     }
+         */
         WebhookSecret: components["schemas"]["Webhook"] & {
             /** @description The key of its signatures. */
             secret: components["schemas"]["Secret"];

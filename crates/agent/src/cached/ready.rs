@@ -7,8 +7,9 @@ use super::decide::{self, Step};
 use super::driver::{Command, Driver, Next, Ready, Shutdown};
 use super::make::{MakeError, Source};
 use super::pool::{Room, Waits};
-use super::prepare::Outcome;
+use super::prepare::{Outcome, ended};
 use crate::sys::file::Survives;
+use crate::sys::process::Process;
 use crate::vm::clean::Files;
 
 /// Sandboxes that ended while they waited: then none waits until the next run is over.
@@ -35,8 +36,8 @@ impl Driver {
                 tokio::select! {
                     () = Self::wish(&mut self.wishes) => {}
                     command = self.commands.recv() => self.hear_while_held(command).await,
-                    () = sandbox_of(self.ready, self.sandbox.as_ref()) => {
-                        tracing::warn!(vm = %self.vm, "a sandbox ended while it waited for a start");
+                    () = lost_of(self.ready, self.sandbox.as_ref(), self.monitor.as_ref()) => {
+                        tracing::warn!(vm = %self.vm, "a sandbox or its monitor ended while it waited for a start");
                         lost += 1;
                         if lost >= LOST_MAX {
                             self.room = Room::None;
@@ -181,9 +182,13 @@ impl Driver {
     }
 }
 
-async fn sandbox_of(ready: Option<Ready>, sandbox: Option<&crate::sys::process::Process>) {
+/// Waits until a sandbox that waits for a start has ended, or who writes down what it says: a run would begin with a gap.
+async fn lost_of(ready: Option<Ready>, sandbox: Option<&Process>, monitor: Option<&Process>) {
     match (ready, sandbox) {
-        (Some(_), Some(sandbox)) => sandbox.ended().await,
+        (Some(_), Some(sandbox)) => tokio::select! {
+            () = sandbox.ended() => {}
+            () = ended(monitor) => {}
+        },
         _ => std::future::pending().await,
     }
 }

@@ -141,9 +141,11 @@ impl Driver {
         made && self.is_made()
     }
 
-    /// Whether the sandbox that was made is still there.
+    /// Whether the sandbox that was made is still there, and who writes down what it says.
     pub fn is_made(&self) -> bool {
-        self.made.is_some() && self.record.sandbox.is_some_and(|name| ProcessRef::of(name.pid) == Some(name))
+        self.made.is_some()
+            && self.record.sandbox.is_some_and(|name| ProcessRef::of(name.pid) == Some(name))
+            && self.monitor.as_ref().is_some_and(|monitor| !monitor.has_ended())
     }
 
     /// Where the VM's files are.

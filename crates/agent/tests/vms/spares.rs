@@ -115,6 +115,34 @@ async fn one_that_waits_is_of_one_scope_and_one_specification() {
     host.ended(&vm).await;
 }
 
+/// Kills the processes with such words in their command lines.
+fn kill(is_one: impl Fn(&[&str]) -> bool) {
+    let mut killed = 0;
+    for process in std::fs::read_dir("/proc").expect("proc").flatten() {
+        let line = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&str> = line.split('\0').collect();
+        let pid = process.file_name().to_str().and_then(|name| rustix::process::Pid::from_raw(name.parse().ok()?));
+        if let Some(pid) = pid.filter(|_| is_one(&words)) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("its own process");
+            killed += 1;
+        }
+    }
+    assert_eq!(killed, 1, "the process was found");
+}
+
+/// Its run would begin with a gap.
+#[tokio::test]
+async fn a_sandbox_whose_monitor_ended_while_it_waited_is_nobodys_start() {
+    let host = Host::started().await;
+    let digest = host.busybox().await;
+    let wanted = VmSpec { command: Some(vec!["echo one; exec sleep 1000".into()]), ..web(&digest) };
+    one_waits(&host, &wanted).await;
+    let vm = claim(&host, "a", &wanted).await.expect("one waits");
+    kill(|words| words.contains(&"monitor") && words.iter().any(|word| word.ends_with(vm.as_str())));
+    assert_eq!(start(&host, &vm, &wanted).await, StartTier::Cold, "{}", host.said());
+    host.until("it says something", async || (host.lines(&vm).await == ["one"]).then_some(())).await;
+}
+
 #[tokio::test]
 async fn a_sandbox_that_ended_while_it_waited_is_nobodys_start() {
     let host = Host::started().await;
@@ -122,17 +150,7 @@ async fn a_sandbox_that_ended_while_it_waited_is_nobodys_start() {
     let wanted = web(&digest);
     one_waits(&host, &wanted).await;
     let vm = claim(&host, "a", &wanted).await.expect("one waits");
-    let group = std::fs::read_dir("/proc").expect("proc").flatten().filter_map(|process| {
-        let line = std::fs::read(process.path().join("cmdline")).ok()?;
-        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
-        let is_sandbox = line.starts_with(b"runsc-sandbox")
-            && line.split(|byte| *byte == 0).any(|word| word == vm.as_str().as_bytes());
-        is_sandbox.then_some(pid)
-    });
-    for pid in group {
-        let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("its own sandbox");
-    }
+    kill(|words| words[0].starts_with("runsc-sandbox") && words.contains(&vm.as_str()));
     assert_eq!(start(&host, &vm, &wanted).await, StartTier::Cold, "{}", host.said());
 }
 

@@ -59,7 +59,7 @@ if sys.argv[1:] == ["--run"]:
             asyncio.run(names[f"block{at}"]())
         else:
             exec(block, names)
-    for wanted in ("http://", "index.html", "stopped"):
+    for wanted in ("http://", "index.html", "destroyed"):
         assert any(wanted in line for line in printed), f"no line with {wanted!r} among {printed}"
 else:
     print("from cakework import AsyncCakework, Cakework, errors\n\nimage_id: str = ''\n")

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cakework_testkit::images::{self, Compression, Format};
 use cakework_testkit::process::run;
-use cakework_testkit::{Auth, Registry};
+use cakework_testkit::{Auth, Registry, http};
 use serde_json::json;
 
 use crate::stats::{Samples, Table};
@@ -22,6 +22,9 @@ const CALLS: usize = 5_000;
 /// Calls of the steady stream, and the time between two of them.
 const STREAM: usize = 5_000;
 const STREAM_EVERY: Duration = Duration::from_millis(2);
+/// Clients that share it, and the time for them to be there.
+const CLIENTS: usize = 8;
+const STREAM_AHEAD: Duration = Duration::from_millis(200);
 
 /// Copies a VM's row under new ids. A VM that has ended is copied, so that nobody acts on the copies.
 const COPY: &str = r#"
@@ -79,26 +82,43 @@ async fn stream(subject: &Arc<Subject>, image_id: Option<&str>) -> Result<(Sampl
     let started = Arc::new(AtomicUsize::new(0));
     let starting =
         image_id.map(|image| tokio::spawn(start_and_stop(Arc::clone(subject), image.to_owned(), Arc::clone(&started))));
-    let began = tokio::time::Instant::now();
-    let mut waiting = tokio::task::JoinSet::new();
-    for call in 0..STREAM {
-        let due = began + STREAM_EVERY * u32::try_from(call)?;
-        tokio::time::sleep_until(due).await;
-        let subject = Arc::clone(subject);
-        waiting.spawn(async move {
-            subject.get(&format!("/v1/vm/be{:012x}", call * 7919 % VMS + 1)).await?;
-            Ok::<_, anyhow::Error>(due.elapsed())
-        });
-    }
+    let began = Instant::now() + STREAM_AHEAD;
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|client| {
+            let subject = Arc::clone(subject);
+            tokio::task::spawn_blocking(move || calls_when_due(&subject, began, client))
+        })
+        .collect();
     let mut samples = Samples::default();
-    while let Some(took) = waiting.join_next().await {
-        samples.add(took??);
+    for client in clients {
+        client.await??.into_iter().for_each(|took| samples.add(took));
     }
     if let Some(starting) = starting {
         ensure!(!starting.is_finished(), "a start failed: {:?}", starting.await);
         starting.abort();
     }
     Ok((samples, started.load(Ordering::Relaxed)))
+}
+
+/// One client's part of the stream, on a connection of its own. A client is elsewhere: its thread waits for no CPU that the
+/// server or its VMs use.
+fn calls_when_due(subject: &Subject, began: Instant, client: usize) -> Result<Vec<Duration>> {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    run(Command::new("chrt").args(["--fifo", "--pid", "1", &thread]))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (own, mut times) = (http::client(), Vec::new());
+    for call in (client..STREAM).step_by(CLIENTS) {
+        let due = began + STREAM_EVERY * u32::try_from(call)?;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let url = format!("{}/v1/vm/be{:012x}", subject.url, call * 7919 % VMS + 1);
+        runtime.block_on(async {
+            own.get(url).header("X-Api-Key", &subject.key).send().await?.error_for_status()?.bytes().await
+        })?;
+        times.push(due.elapsed());
+    }
+    // The thread goes back to others.
+    run(Command::new("chrt").args(["--other", "--pid", "0", &thread]))?;
+    Ok(times)
 }
 
 /// Starts and stops VMs, one after the other, and counts them.

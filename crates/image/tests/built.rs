@@ -3,11 +3,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cakework_image::{CachedStep, ImageConfig, ImageLimits, StoredLayer, rootfs};
@@ -417,6 +419,76 @@ async fn what_nobody_needs_is_collected() {
     assert_eq!(host.names("tmp"), [""; 0]);
     assert_eq!(host.store.collect(0, 0).await, 0);
     assert_eq!(host.names("steps"), [""; 0], "a scope goes with its last step");
+}
+
+/// Builds that share layers with each other and with images that arrive, while everything that nobody needs is removed again and
+/// again: what an image, or a step that was just found, names is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_needed_stays_while_the_rest_is_collected() {
+    const BUILDS: usize = 60;
+    const NAMES: usize = 7;
+    let (host, registry) = (Host::new().await, Registry::start(Auth::Anonymous).await.unwrap());
+    let over = AtomicBool::new(false);
+    let collecting = async {
+        let mut rounds = 0_u32;
+        while !over.load(Ordering::Relaxed) {
+            // Steps go at once, and with them each layer that no image has.
+            host.store.collect(0, 0).await;
+            rounds += 1;
+        }
+        rounds
+    };
+    let building = async |builder: usize| {
+        let mut built = Vec::new();
+        for round in 0..BUILDS {
+            let pin = host.store.pin();
+            let name = format!("shared{}", (round * 3 + builder) % NAMES);
+            let found = host.store.cached_step("alice", &key(&name)).await.and_then(|step| step.layer);
+            let layer = match found {
+                Some(layer) => layer,
+                None => made(&host, &name).await,
+            };
+            assert!(host.store.layer_dir(&layer.diff_id).is_some(), "a build holds what it has seen");
+            host.store.cache_step("alice", &key(&name), &CachedStep { layer: Some(layer.clone()) }).await.unwrap();
+            if round % 4 == builder {
+                let own = made(&host, &format!("own{builder}.{round}")).await;
+                let layers = [layer, own];
+                built.push(host.store.keep_built(config(&layers), &layers).await.unwrap().digest);
+            }
+            drop(pin);
+        }
+        built
+    };
+    let arriving = async {
+        let mut arrived = Vec::new();
+        for number in 0..10 {
+            let name = format!("app{number}");
+            let shared = Layer::new(&[Entry::file("base", vec![1; 300_000])], Compression::Gzip);
+            let own = Layer::new(&[Entry::file(&name, name.clone())], Compression::Gzip);
+            registry.push(&name, "v1", &Builder::new(Format::Oci).layer(shared).layer(own).build()).await.unwrap();
+            arrived.push(host.import(&registry, &name).await.unwrap().digest.clone());
+        }
+        arrived
+    };
+    let work = async {
+        let (one, two, arrived) = tokio::join!(building(0), building(1), arriving);
+        over.store(true, Ordering::Relaxed);
+        [one, two, arrived].concat()
+    };
+    let (rounds, images) = tokio::join!(collecting, work);
+    assert!(rounds > 10, "only {rounds} collections ran beside");
+    assert_eq!(images.len(), 2 * BUILDS / 4 + 10);
+    host.store.collect(0, 0).await;
+    let mut needed = BTreeSet::new();
+    for digest in &images {
+        for layer in &host.store.ready(digest).await.unwrap().stored {
+            let dir = host.store.layer_dir(&layer.diff_id).expect("an image's layer is there");
+            assert_eq!(fs::read_dir(dir).unwrap().count(), 1);
+            needed.insert(layer.diff_id["sha256:".len()..].to_owned());
+        }
+    }
+    assert_eq!(host.names("layers"), needed.into_iter().collect::<Vec<_>>(), "and nothing else");
+    assert_eq!((host.names("tmp"), host.names("steps")), (vec![], vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,7 +112,7 @@ fn calls_when_due(subject: &Subject, began: Instant, client: usize) -> Result<Ve
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let url = format!("{}/v1/vm/be{:012x}", subject.url, call * 7919 % VMS + 1);
         runtime.block_on(async {
-            own.get(url).header("X-Api-Key", &subject.key).send().await?.error_for_status()?.bytes().await
+            own.get(url).header("X-Api-Key", subject.key()).send().await?.error_for_status()?.bytes().await
         })?;
         times.push(due.elapsed());
     }

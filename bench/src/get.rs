@@ -24,7 +24,7 @@ const STREAM: usize = 5_000;
 const STREAM_EVERY: Duration = Duration::from_millis(2);
 /// Clients that share it, and the time for them to be there.
 const CLIENTS: usize = 8;
-const STREAM_AHEAD: Duration = Duration::from_millis(200);
+const STREAM_AHEAD: Duration = Duration::from_secs(3);
 
 /// Copies a VM's row under new ids. A VM that has ended is copied, so that nobody acts on the copies.
 const COPY: &str = r#"

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 /// Longest wait for anything that is measured.
 pub const WAIT: Duration = Duration::from_secs(120);
+/// How long a number has to stay the same.
+const STEADY: Duration = Duration::from_secs(1);
 /// How often a state is asked for.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -146,6 +148,24 @@ impl Subject {
                 return Ok(());
             }
             ensure!(Instant::now() < end, "none is {kind}: {status}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until something of a kind waits on the host, and their number has not changed for a while.
+    pub async fn until_steady(&self, kind: &str) -> Result<()> {
+        let end = Instant::now() + WAIT;
+        let (mut last, mut since) = (0, Instant::now());
+        loop {
+            let count = self.ask_agent(Method::GET, "host/cached", Value::Null).await?[kind]["count"].as_u64();
+            let count = count.context("the host says how many wait")?;
+            if count != last {
+                (last, since) = (count, Instant::now());
+            }
+            if count > 0 && since.elapsed() >= STEADY {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "the number of {kind} ones goes on changing");
             tokio::time::sleep(POLL).await;
         }
     }

@@ -80,9 +80,14 @@ pub async fn measure(access: &Access) -> Result<Table> {
 /// stopped meanwhile, one after the other.
 async fn stream(subject: &Arc<Subject>, image_id: Option<&str>) -> Result<(Samples, usize)> {
     let started = Arc::new(AtomicUsize::new(0));
-    let starting =
-        image_id.map(|image| tokio::spawn(start_and_stop(Arc::clone(subject), image.to_owned(), Arc::clone(&started))));
     let began = Instant::now() + STREAM_AHEAD;
+    let starting = image_id.map(|image| {
+        let starts = start_and_stop(Arc::clone(subject), image.to_owned(), Arc::clone(&started));
+        tokio::spawn(async move {
+            tokio::time::sleep_until(began.into()).await;
+            starts.await
+        })
+    });
     let clients: Vec<_> = (0..CLIENTS)
         .map(|client| {
             let subject = Arc::clone(subject);

@@ -188,6 +188,7 @@ impl Gvisor {
     /// # Errors
     /// [`EngineError`].
     pub async fn process_count(&self, id: &str) -> Result<usize, EngineError> {
+        self.rouse("ps", id).await?;
         let socket = ControlSocket::new(self.control(id));
         let list: Option<Vec<IgnoredAny>> =
             socket.call("containerManager.Processes", &id, &[], ASK_TIMEOUT).await.map_err(failed("ps"))?;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::build_wish::{Wish, wish};
-use super::{TICK, backoff_ms};
+use super::{CLAIM_MS, TICK, backoff_ms};
 use crate::app::{App, Shared};
 use crate::clock::now_ms;
 use crate::host::HostError;
@@ -26,8 +26,6 @@ use crate::store::builds::{Build, Source};
 /// Builds that one look takes up.
 const BATCH: u32 = 64;
 const AT_ONCE: usize = 8;
-/// Time that a claim holds. A context may take longer on its way; to put it twice does no harm.
-const BUILD_CLAIM_MS: u64 = 20_000;
 /// Time between the deadline that the host enforces on a build and the api's own.
 pub(super) const BUILD_MARGIN_MS: u64 = 15_000;
 /// Time until it is seen again whether an image that a build needs has arrived.
@@ -107,7 +105,8 @@ async fn act(app: &App, build: Build) -> anyhow::Result<()> {
     if !build.state.is_over() && build.deadline_ms <= now_ms {
         return end_late(app, &build).await;
     }
-    if !app.store.claim_build(&build, now_ms + BUILD_CLAIM_MS).await? {
+    // A context may take longer on its way than a claim holds; to put it twice does no harm.
+    if !app.store.claim_build(&build, now_ms + CLAIM_MS).await? {
         return Ok(());
     }
     match (build.state, build.host.clone()) {

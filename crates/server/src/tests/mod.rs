@@ -56,7 +56,7 @@ use crate::store::keys::StoredKey;
 use crate::{reconcile as reconcilers, routes};
 
 /// Longest time that a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An API over its own directory.
 struct TestApp {

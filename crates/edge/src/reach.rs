@@ -28,9 +28,9 @@ use crate::wake::{Outcome, WakeFailure, Waker, Wakes};
 
 /// Pauses between attempts to connect to a port that does not accept yet: a part of the time that was waited already,
 /// within bounds, so that few attempts add little to it.
-const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MIN: Duration = Duration::from_millis(4);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-const PAUSE_PART: u32 = 8;
+const PAUSE_PART: u32 = 32;
 /// How long a first attempt may take: a packet to a VM whose network is not up is lost, and the kernel would repeat it
 /// only after a second.
 const KNOCK_FIRST: Duration = Duration::from_millis(100);

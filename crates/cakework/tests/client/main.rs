@@ -1,115 +1,25 @@
 //! The commands of builders and end users, as they are typed: the real program against a real server, at a terminal where
 //! there would be one.
 
+mod line;
+mod page;
+mod person;
+#[path = "../support/mod.rs"]
 mod support;
+mod terminal;
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
-use cakework_testkit::git::{Access, File};
-use cakework_testkit::images::{Compression, Format, python};
 use cakework_testkit::process::Process;
-use cakework_testkit::server::Options;
-use cakework_testkit::{Auth, GitServer, Registry, Server};
+use line::bad_line;
+use person::{Person, path};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{LIMIT, PROGRAM, cakework, need_root, stderr, stdout, wait_for};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-
-const CONFIG: &str = "[builds]\nallow = [\"127.0.0.0/8\", \"::1/128\"]\n\
-                      [webhooks]\nallow = [\"127.0.0.0/8\", \"::1/128\"]\n";
-
-/// Somebody with a home and folders, a server, and a registry with a password.
-struct Person {
-    server: Server,
-    registry: Registry,
-    home: TempDir,
-}
-
-impl Person {
-    async fn new() -> Self {
-        Self::beside("").await
-    }
-
-    /// With more of the server's configuration.
-    async fn beside(more: &str) -> Self {
-        need_root();
-        let registry = Registry::start(Auth::Basic).await.expect("a registry");
-        let image = python(Format::Oci, Compression::Gzip).expect("an image").build();
-        registry.push("team/python", "3", &image).await.expect("pushed");
-        let options = Options { config: Some(format!("{CONFIG}{more}")), ..Options::new(PROGRAM) };
-        let server = Server::start(options).await.expect("a server");
-        Self { server, registry, home: tempfile::tempdir().expect("a directory") }
-    }
-
-    fn folder(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    /// The environment of the person's shell.
-    fn env(&self) -> Vec<(String, String)> {
-        let home = self.home.path().display().to_string();
-        vec![("HOME".to_owned(), home.clone()), ("XDG_CONFIG_HOME".to_owned(), format!("{home}/config"))]
-    }
-
-    async fn run_with(&self, args: &[&str], env: &[(&str, &str)], input: &str) -> Output {
-        let mut command = tokio::process::Command::from(cakework(args));
-        command.envs(self.env()).envs(env.iter().copied()).stdin(Stdio::piped());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(input.as_bytes()).await.expect("it reads");
-        drop(stdin);
-        child.wait_with_output().await.expect("an end")
-    }
-
-    async fn run(&self, args: &[&str]) -> Output {
-        self.run_with(args, &[], "").await
-    }
-
-    /// What a command that has to succeed says on stdout.
-    #[track_caller]
-    fn said(output: &Output) -> String {
-        assert!(output.status.success(), "{:?}\n{}{}", output.status, stdout(output), stderr(output));
-        stdout(output).trim_end().to_owned()
-    }
-
-    /// Runs a command that has to succeed.
-    async fn ok(&self, args: &[&str]) -> String {
-        Self::said(&self.run(args).await)
-    }
-
-    async fn login(&self) {
-        let output = self.run_with(&["login", &self.server.url()], &[], self.server.key()).await;
-        Self::said(&output);
-        let everything = format!("{}{}", stdout(&output), stderr(&output));
-        assert!(!everything.contains(self.server.key()), "{everything}");
-    }
-
-    /// A new project, whose private base can be built from.
-    async fn project(&self, name: &str) -> PathBuf {
-        let words = ["registry", "set", self.registry.host(), "-u", "AWS"];
-        Self::said(&self.run_with(&words, &[], self.registry.password()).await);
-        let folder = self.folder(name);
-        self.ok(&["init", path(&folder)]).await;
-        folder
-    }
-
-    /// The base of the templates, in the registry of this test.
-    fn base(&self) -> String {
-        format!("BASE={}", self.registry.reference("team/python", "3"))
-    }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().expect("UTF-8")
-}
+use support::{LIMIT, PROGRAM, cakework, stderr, stdout, wait_for};
+use terminal::Terminal;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_init_to_a_running_logged_and_reachable_app() {
@@ -327,95 +237,6 @@ async fn each_failure_has_its_exit_code_and_its_fix() {
     assert!(full.status.success() || full.status.code() == Some(1), "{}", stderr(&full));
 }
 
-/// A line to a server that cuts each connection after so many bytes of its answers.
-/// The commands of docs/cli.md, one after the other as they stand there: only what a reader has to put in its place is.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_of_the_command_line_is_true() {
-    let (hub, forge) =
-        (Registry::start(Auth::Anonymous).await.expect("a registry"), GitServer::start().await.expect("a forge"));
-    let base = python(Format::Oci, Compression::Gzip).expect("an image").build();
-    hub.push("library/python", "3.12-slim", &base).await.expect("pushed");
-    let repository = forge.create("org/repo", Access::Private).expect("a repository");
-    let dockerfile = "FROM docker.io/library/python:3.12-slim\nCMD [\"true\"]\n";
-    repository.commit("main", &[File::plain("README.md", "hello\n")]).expect("a commit");
-    let more = format!(
-        "[images.mirrors]\n\"docker.io\" = [\"{}\"]\n[git]\nbase_url = \"{}\"\nca_file = \"{}\"\n",
-        hub.host(),
-        forge.base_url(),
-        forge.ca_file().display(),
-    );
-    let person = Person::beside(&more).await;
-    std::fs::write(person.folder("password-file"), "a password\n").expect("written");
-    std::fs::write(person.folder("data"), "of the reader\n").expect("written");
-    std::fs::write(person.folder("Dockerfile"), dockerfile).expect("written");
-
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")).expect("the page");
-    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().expect("its end"));
-    let (mut image, mut vm) = (String::new(), String::new());
-    let mut ran = 0;
-    for line in blocks.flat_map(str::lines).filter(|line| !line.is_empty()) {
-        let pairs = [
-            ("https://api.example.com", person.server.url()),
-            ("registry.example.com/team/app:1", person.registry.reference("team/python", "3")),
-            ("REGISTRY_PASSWORD=…", format!("REGISTRY_PASSWORD={}", person.registry.password())),
-            ("GITHUB_TOKEN=…", format!("GITHUB_TOKEN={}", forge.token())),
-            ("build . ", "build my-app ".to_owned()),
-            ("IMAGE_ID", image.clone()),
-            ("VM_ID", vm.clone()),
-        ];
-        let typed = pairs.iter().fold(line.to_owned(), |line, (theirs, ours)| line.replace(theirs, ours));
-        // What is followed has no end of its own.
-        let is_followed = typed.contains(" -f ") && typed.contains("logs");
-        let typed = if is_followed { format!("timeout --foreground -s INT 3 {typed}") } else { typed };
-        let program = Path::new(PROGRAM).parent().expect("a directory");
-        let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a path"));
-        let mut shell = tokio::process::Command::new("sh");
-        shell.args(["-c", &typed]).env_clear().env("PATH", path).env("NPM_TOKEN", "a token").envs(person.env());
-        shell.current_dir(person.home.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = shell.spawn().expect("a shell");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        let answer = if line.contains("login") { person.server.key() } else { "" };
-        stdin.write_all(answer.as_bytes()).await.expect("it reads");
-        drop(stdin);
-        let output = child.wait_with_output().await.expect("an end");
-        let expected = if is_followed { 124 } else { 0 };
-        assert_eq!(output.status.code(), Some(expected), "{typed}\n{}{}", stdout(&output), stderr(&output));
-        let answer = stdout(&output).trim().to_owned();
-        if line.contains("cakework build .") {
-            image = answer;
-        } else if line.contains("cakework vm start") {
-            vm = answer;
-        }
-        ran += 1;
-    }
-    assert!(ran >= 14, "the page has only {ran} commands");
-    assert_eq!(person.ok(&["vm", "exec", &vm, "--", "cat", "/srv/data"]).await, "of the reader");
-}
-
-async fn bad_line(server: &Server, cut: fn(usize) -> usize) -> (String, Arc<AtomicUsize>) {
-    let far = server.url().trim_start_matches("http://").to_owned();
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&count);
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let left = cut(counted.fetch_add(1, Ordering::SeqCst) + 1);
-            let far = far.clone();
-            tokio::spawn(async move { carry(near, TcpStream::connect(far).await?, left).await });
-        }
-    });
-    (url, count)
-}
-
-async fn carry(near: TcpStream, far: TcpStream, left: usize) -> std::io::Result<()> {
-    let ((mut near_in, mut near_out), (far_in, mut far_out)) = (near.into_split(), far.into_split());
-    let up = tokio::spawn(async move { tokio::io::copy(&mut near_in, &mut far_out).await });
-    let done = tokio::io::copy(&mut far_in.take(left as u64), &mut near_out).await;
-    up.abort();
-    done.map(drop)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_followed_over_a_line_that_breaks_has_each_line_once() {
     const LINES: usize = 2000;
@@ -510,67 +331,6 @@ async fn at_a_terminal_steps_are_shown_and_a_shell_is_one() {
     terminal.keys("C-c");
     terminal.types("echo ended with $?");
     terminal.shows("ended with 130");
-}
-
-/// A shell in a terminal of its own, by tmux.
-struct Terminal(PathBuf);
-
-impl Terminal {
-    fn open(person: &Person, columns: u16, rows: u16) -> Self {
-        let terminal = Self(person.folder("tmux"));
-        let dir = Path::new(PROGRAM).parent().expect("a directory");
-        let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default());
-        let (columns, rows) = (columns.to_string(), rows.to_string());
-        let mut command = std::process::Command::new("tmux");
-        command.arg("-S").arg(&terminal.0).args(["-f", "/dev/null", "new-session", "-d", "-x", &columns, "-y", &rows]);
-        command
-            .args(["env", "PS1=$ ", "LC_ALL=C.UTF-8", "sh"])
-            .envs(person.env())
-            .env("PATH", path)
-            .env_remove("NO_COLOR");
-        let output = command.env("LC_ALL", "C.UTF-8").output().expect("tmux runs");
-        assert!(output.status.success(), "{}", stderr(&output));
-        terminal.shows("$");
-        terminal
-    }
-
-    fn tmux(&self, args: &[&str]) -> String {
-        let output = std::process::Command::new("tmux").arg("-S").arg(&self.0).args(args).output().expect("tmux runs");
-        stdout(&output)
-    }
-
-    fn types(&self, text: &str) {
-        self.tmux(&["send-keys", "-l", text]);
-        self.keys("Enter");
-    }
-
-    fn keys(&self, keys: &str) {
-        self.tmux(&["send-keys", keys]);
-    }
-
-    /// Waits until there is something on the screen that was not typed; gives its lines.
-    #[track_caller]
-    fn shows(&self, word: &str) -> Vec<String> {
-        let mut screen = Vec::new();
-        let end = std::time::Instant::now() + Duration::from_secs(60);
-        loop {
-            screen.clear();
-            screen.extend(self.tmux(&["capture-pane", "-p"]).lines().map(|line| line.trim_end().to_owned()));
-            let is_there =
-                |line: &String| line.contains(word) && !line.contains("echo ended") && !line.contains("grep -o");
-            if screen.iter().any(is_there) {
-                return screen;
-            }
-            assert!(std::time::Instant::now() < end, "no {word:?} on the screen: {screen:#?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.tmux(&["kill-server"]);
-    }
 }
 
 /// What programs read of a list is what the API says.

@@ -26,7 +26,7 @@ pub fn measure(config: &CapacityConfig, dir: &Path) -> std::io::Result<Amounts> 
             total_mib.saturating_sub(HOST_MEMORY_MIN_MIB.max(total_mib / HOST_MEMORY_PART))
         }
     };
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let cpus = cpus() as u64;
     let disk_mib = match config.disk_mib {
         Some(disk_mib) => disk_mib,
         None => {
@@ -41,6 +41,11 @@ pub fn measure(config: &CapacityConfig, dir: &Path) -> std::io::Result<Amounts> 
         disk_mib,
         slots: u64::from(config.slots),
     })
+}
+
+/// CPUs that this process may use.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn memory_total_mib(meminfo: &str) -> u64 {

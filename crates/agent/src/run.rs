@@ -94,7 +94,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         shutdown: shutdown.clone(),
     });
     let caps = config.cached.caps(capacity.memory_mib);
-    let cached = Arc::new(cached::Shared::new(key, config.network.edge_uid, caps));
+    let cached = Arc::new(cached::Shared::new(key, config.network.edge_uid, caps, capacity::cpus()));
     let registry =
         Registry::new(Arc::clone(&parts), Arc::clone(&cached), config.dir.clone(), capacity, refusal, host.draining);
     let builds = Builds::new(Arc::new(building(&config, &parts, unpacker)), registry.clone());
@@ -105,6 +105,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let collecting = tokio::spawn(build::collect_for_ever(builds.clone()));
     let keep = config.ended_logs;
     let forgetting = tokio::spawn(vm::collect_for_ever(registry.clone(), config.dir.clone(), keep, shutdown.clone()));
+    let wiring = tokio::spawn(vm::look_after_networks(registry.clone(), shutdown.clone()));
     let sparing = tokio::spawn(registry.clone().keep_spares());
     let reporting = tokio::spawn(report_images(images.clone(), board.clone(), shutdown.clone()));
     let proving = engine.is_err().then(|| tokio::spawn(end_once_it_works(probe, shutdown.clone())));
@@ -136,6 +137,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     forgetting.await.context("removing old logs")?;
     reporting.await.context("reporting images")?;
     sparing.await.context("making sandboxes ahead")?;
+    wiring.await.context("looking after networks")?;
     if let Some(proving) = proving {
         proving.await.context("looking for an engine")?;
     }

@@ -168,7 +168,7 @@ impl Builds {
             return Ok(answer);
         }
         let sandbox = VmId::mint(&mut rand::rng());
-        let share = match self.inner.vms.reserve(sandbox.clone(), self.inner.demand()) {
+        let share = match self.inner.vms.reserve(sandbox.clone(), self.inner.demand(), None) {
             Ok(share) => share,
             Err((shortage, free)) => return Ok(Admission::Answer(PutBuildAnswer::NoCapacity { shortage, free })),
         };

@@ -24,6 +24,7 @@ mod shared;
 mod sleep;
 mod stage;
 mod start;
+mod turns;
 mod watch;
 
 pub use driver::{Command, Driver, Handle, Wish};

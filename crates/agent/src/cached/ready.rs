@@ -52,7 +52,7 @@ impl Driver {
             }
             let shared = std::sync::Arc::clone(&self.shared);
             let turn = tokio::select! {
-                turn = shared.background.acquire() => turn.ok(),
+                turn = shared.turns.take() => Some(turn),
                 () = Self::wish(&mut self.wishes) => None,
                 command = self.commands.recv() => { self.hear_while_held(command).await; None }
                 () = self.parts.shutdown.cancelled() => return Err(Shutdown),

@@ -4,14 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cakework_core::id::VmId;
-use tokio::sync::Semaphore;
 
 use super::key::HostKey;
 use super::pool::{Caps, Pool, Waits};
-
-/// Preparations and restores in the background at the same time: on few CPUs each takes from the starts that are waited
-/// for.
-const BACKGROUND_MAX: usize = 1;
+use super::turns::Turns;
 
 /// Shared by the drivers.
 #[derive(Debug)]
@@ -21,18 +17,18 @@ pub struct Shared {
     /// Whom the firewall lets connect to VMs.
     pub edge_uid: u32,
     /// Turns of background work.
-    pub background: Semaphore,
+    pub turns: Turns,
     pool: Mutex<Pool>,
     restores_failed: AtomicU64,
 }
 
 impl Shared {
     /// Nothing waits yet.
-    pub fn new(key: HostKey, edge_uid: u32, caps: Caps) -> Self {
+    pub fn new(key: HostKey, edge_uid: u32, caps: Caps, cpus: usize) -> Self {
         Self {
             key,
             edge_uid,
-            background: Semaphore::new(BACKGROUND_MAX),
+            turns: Turns::new(cpus),
             pool: Mutex::new(Pool::new(caps)),
             restores_failed: AtomicU64::new(0),
         }

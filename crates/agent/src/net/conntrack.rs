@@ -1,4 +1,4 @@
-//! Forgetting the connections of a VM that is gone, by ctnetlink (linux/netfilter/nfnetlink_conntrack.h).
+//! Forgetting the connections of VMs that are gone, by ctnetlink (linux/netfilter/nfnetlink_conntrack.h).
 //!
 //! The kernel remembers for minutes, and for TCP days, that packets of a connection are to be translated back to the
 //! address that began it. The next VM with that address must not get them.
@@ -21,28 +21,22 @@ const NLA_F_NESTED: u16 = 1 << 15;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_IP_V4_SRC: u16 = 1;
-const CTA_FILTER: u16 = 25;
-const CTA_FILTER_ORIG_FLAGS: u16 = 1;
-const CTA_FILTER_REPLY_FLAGS: u16 = 2;
-/// The filter looks at the source address only.
-const FILTER_SOURCE: u32 = 1;
 /// Bytes of a message's header and of the header after it that names the address family.
 const HEADER_BYTES: usize = 16;
 const FAMILY_BYTES: usize = 4;
 const FAMILY: [u8; FAMILY_BYTES] = [2, 0, 0, 0];
 const RECEIVE_BYTES: usize = 64 * 1024;
-/// Bound of one VM's clean-up: a busy host has hundreds of thousands of connections.
+/// Bound of one walk: a busy host has hundreds of thousands of connections.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Removes the connections that were begun under this address. Blocking.
-pub fn forget(address: Ipv4Addr) -> io::Result<()> {
+/// Removes the connections that were begun under addresses that are gone. Blocking.
+pub fn forget(is_gone: impl Fn(Ipv4Addr) -> bool) -> io::Result<()> {
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let deadline = Instant::now() + TIMEOUT;
     let mut found = Vec::new();
-    ask(&socket, &message(CONNTRACK_GET, NLM_F_DUMP, &filter(address)), deadline, |body| {
-        // Kernels before 5.8 know no filter and tell all.
-        found.extend(original_tuple(body).filter(|tuple| source(tuple) == Some(address)).map(<[u8]>::to_vec));
+    ask(&socket, &message(CONNTRACK_GET, NLM_F_DUMP, &[]), deadline, |body| {
+        found.extend(original_tuple(body).filter(|tuple| source(tuple).is_some_and(&is_gone)).map(<[u8]>::to_vec));
     })?;
     for tuple in found {
         let request = message(CONNTRACK_DELETE, NLM_F_ACK, &attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple));
@@ -132,14 +126,6 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn filter(address: Ipv4Addr) -> Vec<u8> {
-    let source = attribute(CTA_IP_V4_SRC, &address.octets());
-    let tuple = attribute(CTA_TUPLE_IP | NLA_F_NESTED, &source);
-    let flags = [(CTA_FILTER_ORIG_FLAGS, FILTER_SOURCE), (CTA_FILTER_REPLY_FLAGS, 0)];
-    let flags = flags.map(|(kind, value)| attribute(kind, &value.to_ne_bytes())).concat();
-    [attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple), attribute(CTA_FILTER | NLA_F_NESTED, &flags)].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +134,8 @@ mod tests {
     #[test]
     fn a_connections_source_is_read_from_its_original_tuple() {
         let address = Ipv4Addr::new(10, 77, 0, 1);
-        let bytes = message(CONNTRACK_GET, NLM_F_DUMP, &filter(address));
+        let tuple = attribute(CTA_TUPLE_IP | NLA_F_NESTED, &attribute(CTA_IP_V4_SRC, &address.octets()));
+        let bytes = message(CONNTRACK_GET, NLM_F_DUMP, &attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple));
         let (kind, body, rest) = split_message(&bytes).expect("whole");
         assert_eq!((kind, rest), (CONNTRACK_GET, [].as_slice()));
         assert_eq!(original_tuple(body).and_then(source), Some(address));

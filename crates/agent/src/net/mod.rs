@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod accepts;
 mod conntrack;
 pub mod dns;
+mod flows;
 mod link;
 mod name;
 mod netns;
@@ -22,6 +23,7 @@ mod nft;
 mod rules;
 
 pub use accepts::accepts;
+use flows::Flows;
 pub use name::{GUEST, GUEST_MAC, HOST_ADDRESS};
 
 use crate::sys::packet::PacketSocket;
@@ -152,6 +154,7 @@ pub struct Network {
     config: Arc<NetConfig>,
     /// A netlink socket in the host's namespace.
     host: rtnetlink::Handle,
+    flows: Flows,
 }
 
 impl Network {
@@ -166,7 +169,16 @@ impl Network {
         nft::apply(&rules::instance(&config)).await?;
         // After the rules: there is no moment in which a VM's packets are forwarded unjudged.
         blocking("turn on IPv4 forwarding", enable_forwarding).await?;
-        Ok(Self { config: Arc::new(config), host })
+        let links = link::names(&host).await?;
+        let network = Self { config: Arc::new(config), host, flows: Flows::default() };
+        // Which addresses were left is not on record.
+        let config = Arc::clone(&network.config);
+        let is_gone = move |address| {
+            let slot = name::slot(config.pool, address);
+            slot.is_some_and(|slot| !links.contains(&name::interface(&config.instance, slot)))
+        };
+        blocking("forget connections", move || conntrack::forget(is_gone)).await?;
+        Ok(network)
     }
 
     /// Makes a VM's network, finishes a half-made one, or makes it ready for the next start of the engine, which finds
@@ -203,7 +215,8 @@ impl Network {
     /// As for [`Self::attach`].
     pub async fn attach_host(&self, vm: &VmId, slot: Slot, port: Option<u16>, fresh: bool) -> Result<(), NetError> {
         let plan = Plan::new(&self.config, vm, slot)?;
-        plan.rules(port, fresh).await?;
+        let (rules, free) = tokio::join!(plan.rules(port, fresh), self.flows.free(plan.address));
+        rules.and(free)?;
         plan.host_end(&self.host).await
     }
 
@@ -216,35 +229,62 @@ impl Network {
         let plan = Plan::new(&self.config, vm, slot)?;
         plan.remove_link(&self.host).await?;
         plan.remove_rules().await?;
-        plan.forget_flows().await?;
+        self.flows.leave(plan.address);
         plan.remove_netns().await
     }
 
-    /// Brings back the rules of the instance and of these attached VMs where somebody removed them, such as a restart
-    /// of another firewall that begins with `flush ruleset`. It leaves all else alone, so it may be called while the
-    /// VMs run, and often. Answers whether anything was missing. Between the loss and this call VMs are cut off: see
+    /// Forgets the connections of VMs that were detached. To be called now and then; an address whose turn comes before is
+    /// seen to by [`Self::attach`].
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub async fn forget_flows(&self) -> Result<(), NetError> {
+        self.flows.forget().await
+    }
+
+    /// Brings back the rules of the instance and of these VMs where somebody removed them, such as a restart of another
+    /// firewall that begins with `flush ruleset`. It leaves all else alone, so it may be called while the VMs run, and
+    /// often. Answers whether anything was missing. Between the loss and this call VMs are cut off: see
     /// [`link::harden_host_end`].
     ///
     /// # Errors
     /// Where `nft` refuses; every VM was tried.
     pub async fn restore_rules(&self, vms: &[(Slot, Option<u16>)]) -> Result<bool, NetError> {
-        let (instance, table) = (&self.config.instance, name::prefix(&self.config.instance));
-        let there = nft::chains().await?;
-        let is_there =
-            |family: &str, chain: &str| there.iter().any(|(f, t, c)| f == family && *t == table && c == chain);
-        let mut result = Ok(false);
-        if !is_there("inet", rules::LAST_CHAIN) {
-            result = nft::apply(&rules::instance(&self.config)).await.map(|()| true);
+        let lost = self.lost_rules(vms).await?;
+        let mut result = Ok(lost.any());
+        if lost.of_instance {
+            result = nft::apply(&rules::instance(&self.config)).await.and(result);
         }
-        for &(slot, port) in vms {
-            if !rules::chains(instance, slot).iter().all(|chain| is_there("netdev", chain)) {
-                let address = name::address(self.config.pool, slot)?;
-                let script = rules::without_vm(instance, slot) + &rules::vm(instance, slot, address, port);
-                let restored = nft::apply(&script).await;
-                result = restored.and(result.map(|_| true));
-            }
+        for (slot, port) in lost.of_vms {
+            let address = name::address(self.config.pool, slot)?;
+            let instance = &self.config.instance;
+            let script = rules::without_vm(instance, slot) + &rules::vm(instance, slot, address, port);
+            result = nft::apply(&script).await.and(result);
         }
         result
+    }
+
+    /// Whether rules of the instance or of these VMs are missing. Those of a VM come a moment after its link.
+    ///
+    /// # Errors
+    /// Where the kernel or `nft` refuses to list.
+    pub async fn lacks_rules(&self, vms: &[(Slot, Option<u16>)]) -> Result<bool, NetError> {
+        Ok(self.lost_rules(vms).await?.any())
+    }
+
+    async fn lost_rules(&self, vms: &[(Slot, Option<u16>)]) -> Result<Lost, NetError> {
+        let (instance, table) = (&self.config.instance, name::prefix(&self.config.instance));
+        let (there, links) = (nft::chains().await?, link::names(&self.host).await?);
+        let is_there =
+            |family: &str, chain: &str| there.iter().any(|(f, t, c)| f == family && *t == table && c == chain);
+        let is_lost = |slot| {
+            links.contains(&name::interface(instance, slot))
+                && !rules::chains(instance, slot).iter().all(|chain| is_there("netdev", chain))
+        };
+        Ok(Lost {
+            of_instance: !is_there("inet", rules::LAST_CHAIN),
+            of_vms: vms.iter().copied().filter(|(slot, _)| is_lost(*slot)).collect(),
+        })
     }
 
     /// The VMs that have something on this host. A VM's namespace is made first and removed last, so its name stands
@@ -277,6 +317,18 @@ impl Network {
             }
         }
         Ok(())
+    }
+}
+
+/// Rules that are missing.
+struct Lost {
+    of_instance: bool,
+    of_vms: Vec<(Slot, Option<u16>)>,
+}
+
+impl Lost {
+    const fn any(&self) -> bool {
+        self.of_instance || !self.of_vms.is_empty()
     }
 }
 
@@ -341,12 +393,6 @@ impl Plan {
 
     async fn remove_rules(&self) -> Result<(), NetError> {
         nft::apply(&rules::without_vm(&self.instance, self.slot)).await
-    }
-
-    /// The next VM of this slot must not get what comes in for this one.
-    async fn forget_flows(&self) -> Result<(), NetError> {
-        let address = self.address;
-        blocking("forget the VM's connections", move || conntrack::forget(address)).await
     }
 
     async fn remove_netns(&self) -> Result<(), NetError> {

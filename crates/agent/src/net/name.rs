@@ -70,6 +70,12 @@ pub fn address(pool: Ipv4Net, slot: Slot) -> Result<Ipv4Addr, NetError> {
     Ok(address)
 }
 
+/// The slot of an address of the pool.
+pub fn slot(pool: Ipv4Net, address: Ipv4Addr) -> Option<Slot> {
+    let number = address.to_bits().checked_sub(pool.network().to_bits()).filter(|_| pool.contains(&address))?;
+    u16::try_from(number).ok().map(Slot)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -113,6 +113,7 @@ table inet {table} {{
   chain forward {{
     type filter hook forward priority filter; policy accept;
     oifname {vms} jump to_vm
+    oifname != {vms} ip daddr {pool} drop
     iifname {vms} jump from_vm_forward
   }}
   chain output {{

@@ -16,6 +16,8 @@ pub(super) struct Live {
     /// A cached one has no run: it holds its disks and its slot alone.
     pub(super) rests: bool,
     pub(super) slot: Slot,
+    /// What connects to it comes to this port.
+    pub(super) port: Option<u16>,
     pub(super) driver: Way,
 }
 
@@ -29,13 +31,18 @@ pub(super) enum Way {
 impl Live {
     pub(super) fn once(assignment: &Assignment, ask: Ask) -> Self {
         let driver = Way::Once(watch::Sender::new(ask));
-        Self { demand: demand(assignment), rests: false, slot: assignment.slot, driver }
+        Self::new(assignment, driver)
     }
 
     pub(super) fn cached(assignment: &Assignment, wish: Wish) -> Self {
         // The driver brings the other end of its commands.
         let handle = Handle { wishes: watch::Sender::new(wish), commands: mpsc::channel(1).0 };
-        Self { demand: demand(assignment), rests: false, slot: assignment.slot, driver: Way::Cached(handle) }
+        Self::new(assignment, Way::Cached(handle))
+    }
+
+    pub(super) fn new(assignment: &Assignment, driver: Way) -> Self {
+        let (slot, port) = (assignment.slot, assignment.spec.port);
+        Self { demand: demand(assignment), rests: false, slot, port, driver }
     }
 
     pub(super) const fn is_once(&self) -> bool {
@@ -67,7 +74,7 @@ impl Way {
 
 /// What a VM takes from its host while it runs. A cached one keeps a second root disk and its memory twice, prepared and
 /// asleep.
-pub(super) fn demand(assignment: &Assignment) -> Amounts {
+fn demand(assignment: &Assignment) -> Amounts {
     demand_of(&assignment.spec, assignment.cached.is_some())
 }
 

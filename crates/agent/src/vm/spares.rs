@@ -182,6 +182,7 @@ impl Registry {
         if let Some(vm) = &claimed {
             self.cached().leave(vm);
         }
+        self.cached().turns.announced();
         spares.changed.notify_one();
         claimed
     }
@@ -241,12 +242,11 @@ impl Registry {
         {
             return false;
         }
-        // One after the other with what else is made in the background: starts that are waited for come first.
-        let Ok(_turn) = self.cached().background.acquire().await else { return false };
+        let _turn = self.cached().turns.take().await;
         let vm = VmId::mint(&mut rand::rng());
         let reserved = tokio::task::spawn_blocking({
-            let (this, vm, demand) = (self.clone(), vm.clone(), resting(demand_of(&spec, false)));
-            move || this.reserve(vm, demand)
+            let (this, vm, demand, port) = (self.clone(), vm.clone(), resting(demand_of(&spec, false)), spec.port);
+            move || this.reserve(vm, demand, port)
         });
         let Ok(Ok(share)) = reserved.await else { return false };
         let put = PutVm {

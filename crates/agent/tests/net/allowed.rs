@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use cakework_agent::net::{Attachment, GUEST, Network, dns};
+use cakework_core::id::VmId;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -252,15 +253,25 @@ fn the_next_vm_of_a_slot_gets_nothing_that_comes_for_the_one_before() {
         let seen_as = meet(&first);
         server.send_to(b"late", seen_as).expect("sent");
         first.recv(&mut [0; 64]).expect("what comes in for a VM reaches it");
+        let gets_its_own_alone = |next: &Space, before: SocketAddr| {
+            let socket = guest_socket(next);
+            server.send_to(b"for the one before", before).expect("sent");
+            // What follows on the same way arrives after what would have gone wrong.
+            let seen_as = meet(&socket);
+            server.send_to(b"for the next", seen_as).expect("sent");
+            let mut buffer = [0; 64];
+            let length = socket.recv(&mut buffer).expect("the next VM's own");
+            assert_eq!(&buffer[..length], b"for the next");
+            seen_as
+        };
         world.wait(world.network().detach(&one.id, one.slot)).expect("detached");
         let next = world.vm(1);
-        let second = guest_socket(&next.inside);
-        server.send_to(b"for the one before", seen_as).expect("sent");
-        // What follows on the same way arrives after what would have gone wrong.
-        let seen_as = meet(&second);
-        server.send_to(b"for the next", seen_as).expect("sent");
-        let mut buffer = [0; 64];
-        let length = second.recv(&mut buffer).expect("the next VM's own");
-        assert_eq!(&buffer[..length], b"for the next");
+        let seen_as = gets_its_own_alone(&next.inside, seen_as);
+        // Nor where whoever detached it has forgotten so.
+        world.wait(world.network().detach(&next.id, next.slot)).expect("detached");
+        let network = world.wait(Network::open(world.config.clone())).expect("opened again");
+        let third = VmId::mint(&mut rand::rng());
+        let attachment = world.wait(network.attach(&third, next.slot, Some(VM_PORT))).expect("attached");
+        gets_its_own_alone(&Space::open(&attachment.netns), seen_as);
     });
 }

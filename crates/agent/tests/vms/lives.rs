@@ -29,6 +29,26 @@ async fn a_vm_is_what_image_and_request_say_and_leaves_nothing() {
     assert_eq!(kept, ["assignment.json", "logs", "record.json"]);
 }
 
+/// As a restart of another firewall does, which begins with `flush ruleset`.
+#[tokio::test]
+async fn rules_that_another_program_flushed_come_back_under_vms_that_run() {
+    let host = Host::started().await;
+    let digest = host.busybox().await;
+    let script = "mkdir /tmp/www; echo here > /tmp/www/index.html; httpd -f -p 8080 -h /tmp/www";
+    let vm = host.admit(VmSpec { port: Some(8080), ..spec(&digest, script) }, None).await;
+    let address = host.running(&vm).await;
+    host.until("the app answers", async || http(address, 8080).await).await;
+    let table = format!("cw{}", host.instance);
+    let flush = format!("delete table inet {table}; delete table netdev {table}");
+    let flushed = std::process::Command::new("nft").arg(flush).status().expect("nft runs");
+    assert!(flushed.success());
+    let soon = std::time::Duration::from_millis(300);
+    let reached = std::net::TcpStream::connect_timeout(&(address, 8080).into(), soon);
+    assert!(reached.is_err(), "it is cut off, not let loose");
+    host.until("the app answers again", async || http(address, 8080).await).await;
+    assert!(host.said().contains("firewall rules were missing"));
+}
+
 #[tokio::test]
 async fn the_ends_of_vms_are_told_apart() {
     let host = Host::started().await;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{PORT, Sandbox, disk_bytes};
 use crate::stats::{Samples, TIMES, Table};
-use crate::subject::{Access, Subject, echo};
+use crate::subject::{Access, Subject, echo, settle};
 
 /// VMs that start at once.
 const AT_ONCE: usize = 50;
@@ -46,14 +46,20 @@ pub async fn measure(access: &Access, runs: usize) -> Result<Table> {
     // What is made for the start after would take its CPU from whatever is measured meanwhile.
     let at_rest = async || {
         roomy.until_waiting("paused", 1).await?;
-        small.until_waiting("blank", 1).await
+        small.until_waiting("blank", 1).await?;
+        settle().await;
+        Ok::<_, anyhow::Error>(())
     };
     for round in 0..=runs {
         at_rest().await?;
         let crun = sandbox.crun().await?;
+        settle().await;
         let resumed = sandbox.resume().await?;
+        settle().await;
         let (_, first) = sandbox.restore(true).await?;
+        settle().await;
         let (own_restore, bare_restore) = sandbox.restore(false).await?;
+        settle().await;
         let (from_paused, own) = paused.start("paused").await?;
         let awake = paused.echo().await?;
         roomy.post(&format!("/v1/vm/{}/suspend", paused.id), json!({})).await?;

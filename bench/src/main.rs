@@ -48,8 +48,12 @@ enum What {
     Import,
     /// getVm with few and with 10,000 VMs in the database.
     Get,
-    /// A million log lines of a VM: written, read in pages, searched; beside a pipe and grep.
-    Logs,
+    /// Log lines of a VM: written, read in pages, searched; beside a pipe and grep.
+    Logs {
+        /// How many, at most ten million.
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
+        lines: u64,
+    },
     /// Memory of the server's processes at rest.
     Memory,
     /// Cached VMs: paused, restored and cold starts beside `crun run`, wakes beside a bare resume, fifty at once, exec.
@@ -79,7 +83,7 @@ async fn main() -> Result<()> {
         What::Cached => cached::measure(&args.access, args.runs).await?,
         What::Cycles { cycles, images } => cycles::measure(&args.access, cycles, images).await?,
         What::Build => build::measure(&args.access, args.runs).await?,
-        What::Logs => logs::measure(&args.access, args.runs).await?,
+        What::Logs { lines } => logs::measure(&args.access, args.runs, lines).await?,
         What::Client => client::measure(&args.access, args.runs).await?,
         What::Memory => memory::measure(&args.access).await?,
     };

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::sandbox::{PORT, Sandbox};
 use crate::stats::{Samples, TIMES, Table};
-use crate::subject::{Access, Subject, first_byte};
+use crate::subject::{Access, Subject, first_byte, settle};
 
 /// Takes both paths in turns; the first round warms caches and is not counted.
 pub async fn measure(access: &Access, runs: usize, floor_only: bool) -> Result<Table> {
@@ -25,11 +25,14 @@ pub async fn measure(access: &Access, runs: usize, floor_only: bool) -> Result<T
             // What is made for later starts would take its CPU from what is measured.
             subject.until_steady("created").await?;
         }
+        settle().await;
         let floor = sandbox.start().await?;
+        settle().await;
         let vm = match &ours {
             Some((subject, image_id)) => Some(start(subject, image_id, "cold").await?),
             None => None,
         };
+        settle().await;
         let quick = match &ahead {
             Some((subject, image_id)) => Some(start(subject, image_id, "created").await?),
             None => None,

@@ -17,6 +17,8 @@ use tokio::time::timeout;
 pub const WAIT: Duration = Duration::from_secs(120);
 /// How long a number has to stay the same.
 const STEADY: Duration = Duration::from_secs(1);
+/// Time between the end of one sandbox and the start of the next that is measured.
+const SETTLE: Duration = Duration::from_millis(300);
 /// How often a state is asked for.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -189,6 +191,11 @@ async fn read(response: reqwest::Response) -> Result<Value> {
     let text = response.text().await?;
     ensure!(status.is_success(), "{url}: {status}: {text}");
     Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+/// Waits until the kernel has taken away what is left of the sandbox that was measured last.
+pub async fn settle() {
+    tokio::time::sleep(SETTLE).await;
 }
 
 /// GETs `/` by hand on a connection of its own; returns at the first byte of an answer, which has to be a 200.

@@ -18,7 +18,9 @@ pub async fn look_after_networks(registry: Registry, shutdown: CancellationToken
     let work = async {
         loop {
             tokio::time::sleep(LOOK).await;
-            if let Err(error) = look(&registry).await {
+            // One does not wait for the other: rules come back also where connections can't be forgotten.
+            let forgotten = registry.parts().network.forget_flows().await;
+            for error in [forgotten, restore(&registry).await].into_iter().filter_map(Result::err) {
                 // Also where a VM went away meanwhile.
                 tracing::warn!(error = &error as &dyn std::error::Error, "networks could not be looked after");
             }
@@ -30,9 +32,8 @@ pub async fn look_after_networks(registry: Registry, shutdown: CancellationToken
     }
 }
 
-async fn look(registry: &Registry) -> Result<(), NetError> {
+async fn restore(registry: &Registry) -> Result<(), NetError> {
     let network = &registry.parts().network;
-    network.forget_flows().await?;
     if !network.lacks_rules(&registry.places()).await? {
         return Ok(());
     }
